@@ -1,0 +1,1 @@
+"""Diptych builds, judges and uses vision-language models on a person's own images and text."""

@@ -1,0 +1,255 @@
+"""The words that every part of Diptych shares: the record, the batch, the losses, the capabilities.
+
+Shape letters, used in every tensor annotation of the project:
+
+| letter | meaning                                 | letter | meaning                              |
+|--------|-----------------------------------------|--------|--------------------------------------|
+| B      | samples in a batch                      | T      | text tokens, padding included        |
+| C      | colour channels (3, RGB)                | S      | any sequence (tokens or patches)     |
+| H, W   | height and width in pixels, or cells    | P      | image patches or grid cells          |
+| D      | width of an embedding or a hidden state | V      | vocabulary                           |
+| N, M   | images and texts that are compared      | K      | kept entries, neighbours, classes    |
+
+A mask is boolean and `True` means "keep". This module imports no torch, so that reading data stays light.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+    from jaxtyping import Bool, Float, Int, Shaped
+    from torch import Tensor
+
+
+class InputError(ValueError):
+    """Bad input from outside: one sentence that names the file, the field and what was expected. The CLI exits with 2."""
+
+
+# ---------------------------------------------------------------- the record
+
+
+@dataclass(slots=True)
+class EncodedImage:
+    """A picture as it lies on disk: its encoded bytes, or the path (or URL) where they are."""
+
+    data: bytes | None = None
+    path: str | None = None
+
+
+@dataclass(slots=True)
+class Mask:
+    """A binary mask in COCO's compressed run-length encoding, column by column."""
+
+    height: int
+    width: int
+    counts: bytes
+
+
+@dataclass(slots=True)
+class Object:
+    """A thing in the picture. `box` is (x0, y0, x1, y1) in absolute pixels."""
+
+    name: str
+    box: tuple[float, float, float, float] | None = None
+    mask: Mask | None = None
+    attributes: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Relation:
+    """`objects[subject] predicate objects[object]`, by position in the sample's list of objects."""
+
+    subject: int
+    predicate: str
+    object: int
+
+
+@dataclass(slots=True)
+class Question:
+    """A question about the picture and the answers people gave. `kind` is the question type, e.g. "count"."""
+
+    question: str
+    answers: list[str] = field(default_factory=list)
+    kind: str = ""
+
+
+@dataclass(slots=True)
+class Sample:
+    """One record for every kind of label: paired data, annotations and web scrapes differ only in which fields are full.
+
+    Every field but `id` may be empty. `texts` holds named side texts as the source had them ("title", "description",
+    "file_name"); `captions` holds what a model is trained and judged on. `scores` holds what filters measured.
+    """
+
+    id: str
+    images: list[EncodedImage] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
+    label: str | None = None
+    tags: list[str] = field(default_factory=list)
+    objects: list[Object] = field(default_factory=list)
+    relations: list[Relation] = field(default_factory=list)
+    questions: list[Question] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+    source: str | None = None
+    license: str | None = None
+    url: str | None = None
+    creator: str | None = None
+    split: str | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+class Rejected(NamedTuple):
+    """A row that could not be read: where it came from and the reason, in words. Counted, never dropped in silence."""
+
+    id: str
+    reason: str  # one of a few short kinds, e.g. "image truncated", so that reasons can be counted
+    detail: str = ""
+
+
+# ---------------------------------------------------------------- the batch and the losses
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a model sees of some samples. A field that a model does not need may be absent.
+
+    Attributes:
+        ids: the samples' ids, for error messages and caches.
+        pixels: uint8 in [0, 255] as decoded (the model normalises on its own device), or float, already normalised.
+        image_features: features of a frozen image tower computed earlier; they stand in for `pixels`.
+        tokens: token ids, padded on the right.
+        token_mask: True where `tokens` is real text.
+    """
+
+    ids: list[str]
+    pixels: Shaped[Tensor, "B C H W"] | None = None
+    image_features: Float[Tensor, "B D"] | None = None
+    tokens: Int[Tensor, "B T"] | None = None
+    token_mask: Bool[Tensor, "B T"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with its tensors on `device`."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def chunks(self, size: int) -> list[Batch]:
+        """The batch cut into pieces of at most `size` samples, in order."""
+        starts = range(0, len(self), size)
+        return [self._map(lambda tensor, a=a: tensor[a : a + size], self.ids[a : a + size]) for a in starts]
+
+    def _map(self, function: Any, ids: list[str] | None = None) -> Batch:
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "ids"}
+        mapped = {name: None if value is None else function(value) for name, value in values.items()}
+        return Batch(ids=self.ids if ids is None else ids, **mapped)
+
+
+class Losses(NamedTuple):
+    """What `model(batch)` returns for every family.
+
+    Attributes:
+        total: the scalar to minimise.
+        parts: its named terms, detached, e.g. {"loss/itc": ...}.
+        chance: for some parts the value of a model that has learnt nothing, e.g. {"loss/itc": ln(batch)}.
+        stats: anything else worth a curve, e.g. {"logit_scale": ..., "logit_scale_at_clamp": 0 or 1}.
+    """
+
+    total: Tensor
+    parts: dict[str, Tensor]
+    chance: dict[str, float] = {}  # noqa: RUF012  (never mutated)
+    stats: dict[str, Tensor | float] = {}  # noqa: RUF012
+
+
+class Estimate(NamedTuple):
+    """A number with its doubt: value, 95 % interval, number of samples, and what guessing would reach (or None)."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    chance: float | None = None
+
+
+# ---------------------------------------------------------------- capabilities
+
+
+class Processor(Protocol):
+    """Turns samples into the batch that one model wants; saved with the model.
+
+    The loader calls `decode_image` and `read_text` on worker threads, one sample at a time, and `collate` once a batch.
+    """
+
+    def decode_image(self, data: bytes | Path | Any) -> Any:
+        """One picture (encoded bytes, a path, a PIL image or an array) as a uint8 array H x W x 3 at the model's size."""
+        ...
+
+    def collate(self, ids: list[str], images: list[Any] | None, texts: list[str] | None) -> Batch:
+        """Stack decoded pictures and tokenize texts, padded to the longest text of the batch."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A short hash of everything that changes what a model sees."""
+        ...
+
+
+@runtime_checkable
+class EncodesImages(Protocol):
+    """Has a joint space for images: rows are L2-normalised float32."""
+
+    processor: Processor
+
+    def encode_image(self, pixels: Shaped[Tensor, "B C H W"]) -> Float[Tensor, "B D"]: ...
+
+
+@runtime_checkable
+class EncodesTexts(Protocol):
+    """Has a joint space for texts: rows are L2-normalised float32."""
+
+    processor: Processor
+
+    def encode_text(self, tokens: Int[Tensor, "B T"], token_mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]: ...
+
+
+@runtime_checkable
+class DualEncoder(EncodesImages, EncodesTexts, Protocol):
+    """Images and texts in one space, compared by dot product: CLIP, ALIGN, SigLIP, LiT, ASIF."""
+
+
+@runtime_checkable
+class HasFrozenImageTower(Protocol):
+    """The image tower never changes, so that its features can be computed once and cached (LiT, ASIF).
+
+    `embed_image_features` finishes the work of `encode_image` from those features.
+    """
+
+    processor: Processor
+
+    def image_features(self, pixels: Shaped[Tensor, "B C H W"]) -> Float[Tensor, "B D"]: ...
+
+    def embed_image_features(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B D2"]: ...
+
+    def image_tower_fingerprint(self) -> str: ...
+
+
+@runtime_checkable
+class ExplainsSimilarity(Protocol):
+    """Can say why an image and a text are similar, by the stored pairs behind the score (ASIF)."""
+
+    def explain(self, image: Float[Tensor, "D"], text: Float[Tensor, "D"], k: int = 5) -> list[tuple[str, float]]: ...
+
+
+@runtime_checkable
+class TwoStage(Protocol):
+    """`forward(batch) == objective(*encode(batch))`, where only the objective looks across samples.
+
+    The loop then accumulates gradients exactly: micro-batches are encoded one by one, the objective sees them all.
+    """
+
+    def encode(self, batch: Batch) -> tuple[Tensor, ...]: ...
+
+    def objective(self, *features: Tensor) -> Losses: ...
