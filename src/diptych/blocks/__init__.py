@@ -1,0 +1,1 @@
+"""Parts that know no family: each file is one idea, built from flat keyword arguments."""

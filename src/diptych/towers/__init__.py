@@ -1,0 +1,30 @@
+"""Whole encoders behind two small Protocols, from scratch or pretrained; see `configs` for what there is."""
+
+from diptych.towers.configs import (
+    EfficientNetConfig,
+    HFTextConfig,
+    HFVisionConfig,
+    ModifiedResNetConfig,
+    ResNetConfig,
+    TextConfig,
+    TextTransformerConfig,
+    ViTConfig,
+    VisionConfig,
+)
+from diptych.towers.outputs import TextOutput, TextTower, VisionOutput, VisionTower
+
+__all__ = [
+    "EfficientNetConfig",
+    "HFTextConfig",
+    "HFVisionConfig",
+    "ModifiedResNetConfig",
+    "ResNetConfig",
+    "TextConfig",
+    "TextOutput",
+    "TextTower",
+    "TextTransformerConfig",
+    "ViTConfig",
+    "VisionConfig",
+    "VisionOutput",
+    "VisionTower",
+]
