@@ -8,8 +8,8 @@ from diptych.towers.configs import (
     ResNetConfig,
     TextConfig,
     TextTransformerConfig,
-    ViTConfig,
     VisionConfig,
+    ViTConfig,
 )
 from diptych.towers.outputs import TextOutput, TextTower, VisionOutput, VisionTower
 

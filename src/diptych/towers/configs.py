@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from diptych.config import strict
 from diptych.types import InputError
@@ -126,8 +128,8 @@ class TextTransformerConfig:
     Attributes:
         context_length: the longest text, in tokens.
         causal: each token sees itself and what stands before it; otherwise every token sees every real token.
-        pooling: "eot_first" takes the state at the first `eos_id`; "eot_argmax" at the largest token id, as the first CLIP
-            checkpoints do; "cls" at the first token; "mean" the average over real tokens.
+        pooling: "eot_first" takes the state at the first `eos_id`; "eot_argmax" at the largest token id, as the first
+            CLIP checkpoints do; "cls" at the first token; "mean" the average over real tokens.
     """
 
     kind: Literal["transformer"] = "transformer"
@@ -165,5 +167,7 @@ class HFTextConfig:
     pooling: Literal["cls", "mean", "pooler"] = "mean"
 
 
-VisionConfig = ViTConfig | ResNetConfig | ModifiedResNetConfig | EfficientNetConfig | HFVisionConfig
-TextConfig = TextTransformerConfig | HFTextConfig
+VisionConfig = Annotated[
+    ViTConfig | ResNetConfig | ModifiedResNetConfig | EfficientNetConfig | HFVisionConfig, Field(discriminator="kind")
+]
+TextConfig = Annotated[TextTransformerConfig | HFTextConfig, Field(discriminator="kind")]

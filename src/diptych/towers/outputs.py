@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class VisionOutput(NamedTuple):
-    """One vector per picture, and one per patch or grid cell in row-major order, or None where the tower has no grid."""
+    """One vector per picture, and one per patch or grid cell in row-major order (None where the tower has no grid)."""
 
     pooled: Float[Tensor, "B D"]
     tokens: Float[Tensor, "B P D2"] | None
