@@ -95,17 +95,17 @@ def all_objects(value: Any) -> list[Any]:
 
 
 def gather_with_grad(tensor: Tensor) -> Tensor:
-    """All processes' rows, one below the other in rank order, with gradients flowing back to the process they came from.
+    """All processes' rows, one below the other in rank order; gradients flow back to the process they came from.
 
-    Forward: (B, ...) -> (sum of B over processes, ...). Processes may bring different numbers of rows, since an unreadable
-    picture leaves a batch on one process shorter; a scalar counts as one row.
-    Backward: a process gets the SUM over processes of the gradients with respect to its own rows (reduce-scatter). Where
-    each of W processes computes the same global loss L, that is W dL/dtensor, which the averaging over processes in
-    `DistributedDataParallel` turns into dL/dtensor. In a single process this is the identity.
+    Forward: (B, ...) -> (sum of B over processes, ...). Processes may bring different numbers of rows, since an
+    unreadable picture leaves a batch on one process shorter; a scalar counts as one row.
+    Backward: a process gets the SUM over processes of the gradients with respect to its own rows (reduce-scatter).
+    Where each of W processes computes the same global loss L, that is W dL/dtensor, which the averaging over processes
+    in `DistributedDataParallel` turns into dL/dtensor. In a single process this is the identity.
     """
     if not _active() or world_size() == 1:
         return tensor
-    gathered: Tensor = _Gather.apply(tensor if tensor.ndim else tensor[None])
+    gathered: Tensor = _Gather.apply(tensor if tensor.ndim else tensor[None])  # type: ignore[no-untyped-call]
     return gathered
 
 

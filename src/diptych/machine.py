@@ -1,7 +1,7 @@
 """What this machine is good at: device, precision and memory format are chosen from what it has, by default.
 
-Two Zen 4 cores run EfficientNet-Lite0 at 19 images/s in plain float32, 39 in channels-last and 149 in channels-last with
-bfloat16, so the choice matters more than any tuning after it.
+Two Zen 4 cores run EfficientNet-Lite0 at 19 images/s in plain float32, 39 in channels-last and 149 in channels-last
+with bfloat16, so the choice matters more than any tuning after it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 
 def best_device(requested: str = "auto") -> torch.device:
-    """The device to compute on: the one asked for, or with "auto" CUDA (`LOCAL_RANK`'s GPU), then Apple's GPU, then CPU.
+    """The device to compute on: the one asked for, or with "auto" this process's CUDA GPU, Apple's GPU or the CPU.
 
     Raises `InputError` for a device that this machine does not have.
     """
@@ -66,7 +66,7 @@ def autocast(device: torch.device | str, precision: Precision = "auto") -> Abstr
 
 
 def channels_last_pays(device: torch.device | str) -> bool:
-    """Whether convolutions are faster with channels stored last: on CPUs (oneDNN) and on CUDA (cuDNN), not on Apple's GPU."""
+    """Whether convolutions are faster with channels stored last: with oneDNN (CPU) and cuDNN (CUDA), not on Apple."""
     return torch.device(device).type in ("cpu", "cuda")
 
 
