@@ -1,0 +1,12 @@
+"""Judging: metrics, one evaluator per task, intervals and the report. A number always comes with its doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from diptych.types import Estimate
+
+
+def to_json(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | int | None]]:
+    """The estimates as plain data: `{"name": {"value":, "low":, "high":, "n":, "chance":}}`."""
+    return {name: estimate._asdict() for name, estimate in estimates.items()}
