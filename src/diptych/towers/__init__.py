@@ -1,5 +1,6 @@
 """Whole encoders behind two small Protocols, from scratch or pretrained; see `configs` for what there is."""
 
+from diptych.towers.build import TextModule, VisionModule, build_text, build_vision
 from diptych.towers.configs import (
     EfficientNetConfig,
     HFTextConfig,
@@ -20,11 +21,15 @@ __all__ = [
     "ModifiedResNetConfig",
     "ResNetConfig",
     "TextConfig",
+    "TextModule",
     "TextOutput",
     "TextTower",
     "TextTransformerConfig",
     "ViTConfig",
     "VisionConfig",
+    "VisionModule",
     "VisionOutput",
     "VisionTower",
+    "build_text",
+    "build_vision",
 ]

@@ -19,7 +19,7 @@ def _heads_divide(name: str, width: int, heads: int) -> None:
 
 
 @strict
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ViTConfig:
     """Vision Transformer (Dosovitskiy et al. 2021); the defaults are CLIP's ViT-B/32 (Radford et al. 2021, table 20).
 
@@ -58,7 +58,7 @@ class ViTConfig:
 
 
 @strict
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ResNetConfig:
     """Residual network (He et al. 2016); the defaults are ResNet-50."""
 
@@ -69,7 +69,7 @@ class ResNetConfig:
 
 
 @strict
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModifiedResNetConfig:
     """CLIP's ResNet: three-convolution stem, anti-aliased strides, attention pool (Radford et al. 2021, section 2.4).
 
@@ -90,7 +90,7 @@ class ModifiedResNetConfig:
 
 
 @strict
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EfficientNetConfig:
     """EfficientNet (Tan & Le 2019); the defaults are B0, or Lite0 with `lite`.
 
@@ -108,7 +108,7 @@ class EfficientNetConfig:
 
 
 @strict
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HFVisionConfig:
     """Any Hugging Face vision encoder. `config` is its `config.json`, with `model_type`.
 
@@ -121,7 +121,7 @@ class HFVisionConfig:
 
 
 @strict
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TextTransformerConfig:
     """Text transformer with learned positions; the defaults are CLIP's (Radford et al. 2021, section 2.4).
 
@@ -155,7 +155,7 @@ class TextTransformerConfig:
 
 
 @strict
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HFTextConfig:
     """Any Hugging Face text encoder. `config` is its `config.json`, with `model_type`.
 

@@ -1,0 +1,92 @@
+"""Convolution, batch norm and activation as one step, folded into one convolution where nothing trains."""
+
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6, "swish": nn.SiLU}
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, batch norm, then an activation if one is named.
+
+    In evaluation, where none of its weights wants a gradient, the batch norm is folded into the convolution. The result
+    is the same up to rounding, and nothing of it is seen outside: parameters, buffers and state dict stay as they are.
+
+    Args:
+        same: pad as TensorFlow does, so that the output is ceil(input / stride) and an odd rest of the padding stands
+            right and below; otherwise `kernel // 2` on every side.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        activation: str | None = None,
+        same: bool = False,
+        norm_eps: float = 1e-5,
+        norm_momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.same = same
+        padding = 0 if same else kernel // 2
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, groups=groups, bias=False)
+        nn.init.kaiming_normal_(self.conv.weight, mode="fan_out")
+        self.norm = nn.BatchNorm2d(outputs, eps=norm_eps, momentum=norm_momentum)
+        self.activation = ACTIVATIONS[activation](inplace=True) if activation else None
+        self._folded: tuple[Tensor, Tensor] | None = None
+        self._folded_from: list[Any] = []
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H2 W2"]:
+        if self.same:
+            x = _pad_same(x, self.conv.kernel_size[0], self.conv.stride[0])
+        if self.training or torch.compiler.is_compiling() or any(p.requires_grad for p in self.parameters()):
+            x = self.norm(self.conv(x))
+        else:
+            x = self._forward_folded(x)
+        return x if self.activation is None else self.activation(x)
+
+    def _forward_folded(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H2 W2"]:
+        conv, norm = self.conv, self.norm
+        sources = cast(list[Tensor], [conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var])
+        # A tensor changed in place has a new version, a replaced one a new address: then the fold is made anew.
+        stamp = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in sources]
+        if self._folded is None or stamp != self._folded_from:
+            self._folded, self._folded_from = fold_batchnorm(conv, norm), stamp
+        weight, bias = self._folded
+        return F.conv2d(x, weight, bias, conv.stride, cast(tuple[int, int], conv.padding), (1, 1), conv.groups)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "ConvNorm":
+        """`.to(...)`, `.half()` and the like: the fold must follow."""
+        self._folded = None
+        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return self
+
+
+def fold_batchnorm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the one convolution that equals a bias-free `conv` followed by `norm` in evaluation.
+
+    With g, b, m, v the norm's weight, bias, running mean and running variance: w' = w g / sqrt(v + eps),
+    b' = b - m g / sqrt(v + eps). The weight comes in channels-last order, which CPUs and GPUs run faster.
+    """
+    mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+    with torch.no_grad():
+        scale = norm.weight * torch.rsqrt(variance + norm.eps)
+        weight = conv.weight * scale[:, None, None, None]
+        return weight.contiguous(memory_format=torch.channels_last), norm.bias - mean * scale
+
+
+def _pad_same(x: Float[Tensor, "B C H W"], kernel: int, stride: int) -> Float[Tensor, "B C H2 W2"]:
+    sides = []
+    for size in (x.shape[3], x.shape[2]):
+        rest = size % stride or stride
+        total = max(kernel - rest, 0)
+        sides += [total // 2, total - total // 2]
+    return F.pad(x, sides) if any(sides) else x
