@@ -1,7 +1,7 @@
 """CLIP's two towers in Hugging Face's words: configs and weights, there and back.
 
 Names on the Hugging Face side are those inside a whole `CLIPModel` ("vision_model....", "text_model....").
-Keys of other parts (projections, logit scale, the other tower) are left out, so that a whole checkpoint can be passed in.
+Keys of other parts (projections, logit scale, the other tower) are left out: a whole checkpoint can be passed in.
 """
 
 import re

@@ -83,6 +83,7 @@ def model_from_config(config: dict[str, Any], *, pooler: bool, source: str) -> A
     Without `pooler`, a pooling layer that nobody would read is left out where the model can do without.
     Raises `InputError` naming `source` where transformers does not know the model type.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModel  # takes seconds to import
 
     rest = dict(config)
@@ -92,10 +93,9 @@ def model_from_config(config: dict[str, Any], *, pooler: bool, source: str) -> A
     try:
         parsed = AutoConfig.for_model(name, **rest)
         return encoder(lambda **options: AutoModel.from_config(parsed, dtype=torch.float32, **options), pooler=pooler)
-    except ValueError as error:
-        raise InputError(
-            f"{source}: transformers cannot build model_type '{name}': {str(error).splitlines()[0]}"
-        ) from None
+    except (ValueError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{source}: transformers cannot build model_type '{name}': {reason[:300]}") from None
 
 
 def encoder(build: Callable[..., Any], *, pooler: bool) -> Any:
