@@ -109,6 +109,11 @@ def gather_with_grad(tensor: Tensor) -> Tensor:
     return gathered
 
 
+def first_row(rows: int) -> int:
+    """Where this process's rows begin in what `gather_with_grad` returns; `rows` is how many this process brings."""
+    return int(sum(row[0] for row in all_numbers([rows])[: rank()]))
+
+
 class _Gather(torch.autograd.Function):
     """The collective behind `gather_with_grad`."""
 
@@ -141,6 +146,7 @@ __all__ = [
     "all_objects",
     "all_sum",
     "barrier",
+    "first_row",
     "gather_with_grad",
     "is_main",
     "local_device",

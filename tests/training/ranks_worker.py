@@ -1,0 +1,89 @@
+"""One of several processes that train together: `ranks_worker.py OUT`, started with torchrun's environment."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from toy_training import Regressor, Toy, ToyLoader, pairs
+
+from diptych import distributed
+from diptych.training.config import TrainConfig
+from diptych.training.loop import train
+from diptych.training.watch import NonFiniteLoss
+
+PLAIN = TrainConfig(steps=12, lr=0.02, log_every=4, precision="fp32", device="cpu", checkpoint_every=6)
+PIECES = TrainConfig(steps=12, lr=0.02, log_every=4, precision="fp32", device="cpu", checkpoint_every=6, micro_batch=2)
+LOST = ("s003", "s010", "s011", "s040")
+RUNS = {
+    "plain": (Toy, PLAIN, ()),
+    "pieces": (Toy, PIECES, ()),
+    "each": (Regressor, PIECES, ()),
+    "lost": (Toy, PIECES, LOST),
+}
+
+
+def runs(out: Path, rank: int, world: int) -> None:
+    """Every kind of run, and the weights it ends with in `out/NAME.pt`."""
+    for name, (kind, config, lost) in RUNS.items():
+        model = kind()
+        result = train(model, ToyLoader(rank=rank, world=world, lost=lost), config, out / name, show="silent")
+        if rank == 0:
+            torch.save({"weights": model.state_dict(), "samples": result.samples}, out / f"{name}.pt")
+
+
+def gathers(rank: int) -> dict:
+    """`gather_with_grad` of one and two rows; every process weighs the gathered rows by its own numbers."""
+    rows = torch.arange(rank + 1, dtype=torch.float32) + 10 * rank
+    rows = torch.stack([rows, -rows], dim=1).requires_grad_()
+    everything = distributed.gather_with_grad(rows)
+    weights = torch.arange(6.0).reshape(3, 2) * (rank + 1)
+    (everything * weights).sum().backward()
+    scalar = distributed.gather_with_grad(torch.tensor(float(rank)))
+    return {
+        "rows": everything.tolist(),
+        "gradient": rows.grad.tolist(),
+        "first_row": distributed.first_row(rank + 1),
+        "scalar": scalar.tolist(),
+        "sum": distributed.all_sum(torch.tensor([1.0, rank])).tolist(),
+        "numbers": distributed.all_numbers([rank, 0.5]),
+        "objects": distributed.all_objects({"rank": rank}),
+        "main": distributed.is_main(),
+    }
+
+
+def blame(out: Path, rank: int) -> str:
+    """A broken sample of the second process stops both."""
+    loader = ToyLoader(rank=rank, world=2)
+    loader.data = pairs(48)
+    loader.data.image_features[loader.data.ids.index("s020")] = float("nan")
+    try:
+        train(Toy(), loader, PIECES, out / "blame", show="silent")
+    except NonFiniteLoss as error:
+        return str(error)
+    return "nothing was raised"
+
+
+def stop(out: Path, rank: int) -> tuple[int, bool]:
+    """A signal to one process ends both at the same step."""
+    loader = ToyLoader(rank=rank, world=2, stop_at=5 if rank == 1 else None)
+    result = train(Toy(), loader, PLAIN, out / "stop", show="silent")
+    return result.steps, result.finished
+
+
+def main(out: Path) -> None:
+    torch.set_num_threads(1)
+    assert distributed.setup("cpu")
+    assert not distributed.setup("cpu")
+    rank, world = distributed.rank(), distributed.world_size()
+    found = gathers(rank)
+    runs(out, rank, world)
+    found |= {"blame": blame(out, rank), "stop": stop(out, rank)}
+    (out / f"rank{rank}.json").write_text(json.dumps(found))
+    distributed.barrier()
+    distributed.teardown()
+    assert distributed.world_size() == 1
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
