@@ -1,0 +1,47 @@
+"""Where samples come from: `open_dataset` takes an address and gives a `Dataset`, whatever lies there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diptych.data.importing import ImportReport, Progress, cached_import, import_dataset
+from diptych.data.store import Dataset, DatasetWriter, image_source, is_store
+from diptych.types import InputError
+
+__all__ = [
+    "BUILTIN",
+    "Dataset",
+    "DatasetWriter",
+    "ImportReport",
+    "Progress",
+    "image_source",
+    "import_dataset",
+    "open_dataset",
+]
+
+BUILTIN = {"clipart": Path(__file__).parent / "builtin" / "clipart.parquet"}
+"""Datasets that come with the package."""
+
+
+def open_dataset(address: str | Path, progress: Progress | None = None) -> Dataset:
+    """Open a dataset by its address.
+
+    Args:
+        address: a built-in name ("clipart"; a folder of that name is "./clipart"), a Diptych dataset folder, or raw
+            data of a known format: a folder of pictures, a CSV, TSV or JSON-lines table, Parquet. Raw data is imported
+            into the cache on first use, and again when its files have changed. What was recognised is said in the log
+            ("diptych").
+        progress: called during an import with (rows done, rows in all or None).
+
+    Raises:
+        InputError: nothing of a known kind lies there.
+    """
+    if isinstance(address, str) and address in BUILTIN:
+        return Dataset.open(BUILTIN[address], name=address)
+    path = Path(address).expanduser()
+    if not path.exists():
+        known = ", ".join(BUILTIN)
+        raise InputError(f"{address}: no such dataset; expected a built-in name ({known}), a file or a folder")
+    if is_store(path):
+        return Dataset.open(path)
+    return cached_import(path, progress)

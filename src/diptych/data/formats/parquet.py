@@ -1,0 +1,182 @@
+"""Any Parquet file, or folder of them, with a column of pictures: encoded bytes, Hugging Face structs, or paths.
+
+Columns are told apart by name and type. Rows are streamed, a few at a time; a row group that cannot be read costs its
+own rows only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from diptych.data.formats.rows import IMAGE_NAMES, Columns, Row, Rows, choose_columns, merge_by_picture, sample_of
+from diptych.types import EncodedImage, InputError, Rejected
+
+SUFFIXES = (".parquet", ".pq")
+BATCH_ROWS = 64
+
+
+def recognise(path: Path) -> bool:
+    """Whether `path` is a Parquet file, or a folder that holds one with pictures."""
+    if path.is_dir():
+        return any(_holds_pictures(file) for file in listing(path))
+    if path.suffix.lower() in SUFFIXES or not path.is_file():
+        return path.is_file()
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError:
+        return False
+
+
+def listing(path: Path) -> Iterator[Path]:
+    """The Parquet files, in order."""
+    if path.is_file():
+        return iter([path])
+    files = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    return iter(sorted(file for file in files if not any(p.startswith(".") for p in file.relative_to(path).parts)))
+
+
+def read(path: Path) -> Rows:
+    """All rows of all files. Raises `InputError` if the first readable file has no column of pictures."""
+    root = path if path.is_dir() else path.parent
+    files = list(listing(path))
+    first = None
+    total = 0
+    for file in files:
+        try:
+            parquet = pq.ParquetFile(file)
+        except Exception as error:  # a damaged footer can raise nearly anything
+            if len(files) == 1:
+                raise InputError(f"{path}: cannot be read as Parquet: {error}") from None
+            continue
+        total += parquet.metadata.num_rows
+        first = first or (file, _columns(parquet.schema_arrow, file))
+    if first is None:
+        raise InputError(f"{path}: none of its {len(files)} Parquet files can be read")
+    columns, kind = first[1]
+    items: Iterator[Row] = (row for file in files for row in _rows(file, root))
+    merged = 0
+    if kind == "path":  # no bytes in memory, so that rows of one picture can be brought together
+        listed, merged = merge_by_picture(items)
+        items, total = iter(listed), len(listed)
+    return Rows(f"Parquet, {len(files)} files, {total:,} rows ({columns}, as {kind})", items, total, merged)
+
+
+def _holds_pictures(file: Path) -> bool:
+    try:
+        _columns(pq.read_schema(file), file)
+    except Exception:  # damaged, or about something else
+        return False
+    return True
+
+
+def _columns(schema: Any, file: Path) -> tuple[Columns, str]:
+    """The parts of the columns, and how pictures are held: "bytes", "struct" or "path"."""
+    kinds = {field.name: kind for field in schema if (kind := _kind(field.type)) is not None}
+    order = [name for known in IMAGE_NAMES for name in kinds if name.casefold() == known]
+    order = [n for n in order if kinds[n] != "path"] + [n for n, kind in kinds.items() if kind == "struct"] + order
+    order += [name for name, kind in kinds.items() if kind == "bytes"]
+    columns = choose_columns(schema.names, order[0]) if order else None
+    if columns is None:
+        raise InputError(
+            f"{file}: no column holds pictures; expected bytes, a struct of bytes and path, or paths in a column "
+            f"called image, path or alike; found {', '.join(schema.names)}"
+        )
+    captions = (*columns.captions, *columns.numbered)
+    wrong = [field for field in schema if field.name in captions and not _is_text(field.type)]
+    if wrong and len(wrong) == len(captions):
+        raise InputError(
+            f"{file}: column '{wrong[0].name}': expected text or lists of texts as captions, got {wrong[0].type}"
+        )
+    return columns, kinds[columns.image]
+
+
+def _is_text(type: Any) -> bool:
+    return bool(pa.types.is_null(type)) or _kind(type) == "path"
+
+
+def _kind(type: Any) -> str | None:
+    """How a column of this type can hold a picture: itself or as a list of several."""
+    if pa.types.is_dictionary(type):
+        type = type.value_type
+    if pa.types.is_list(type) or pa.types.is_large_list(type):
+        type = type.value_type
+    if pa.types.is_struct(type):
+        names = {type.field(i).name: type.field(i).type for i in range(type.num_fields)}
+        return "struct" if _kind(names.get("bytes", pa.null())) == "bytes" else None
+    if pa.types.is_binary(type) or pa.types.is_large_binary(type) or pa.types.is_binary_view(type):
+        return "bytes"
+    if pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type):
+        return "path"
+    return None
+
+
+def _rows(file: Path, root: Path) -> Iterator[Row]:
+    where = file.relative_to(root).as_posix()
+    try:
+        parquet = pq.ParquetFile(file)
+        columns, _ = _columns(parquet.schema_arrow, file)
+    except Exception as error:
+        yield Rejected(where, "file broken", f"{file}: {error}")
+        return
+    number = 0
+    folder = Path(where).parent
+    for group in range(parquet.metadata.num_row_groups):
+        end = number + parquet.metadata.row_group(group).num_rows
+        try:
+            for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group]):
+                for values in _plain(batch):
+                    yield _row(values, columns, folder, f"{where}#{number}")
+                    number += 1
+        except Exception as error:  # damaged pages, see above
+            for lost in range(number, end):
+                yield Rejected(f"{where}#{lost}", "row broken", f"row group {group}: {error}")
+        number = end
+
+
+def _plain(batch: Any) -> list[dict[str, Any]]:
+    try:
+        return list(batch.to_pylist())
+    except UnicodeDecodeError:  # Parquet does not promise that its text is UTF-8
+        columns = {name: _decoded(batch.column(name)) for name in batch.schema.names}
+        return [{name: values[i] for name, values in columns.items()} for i in range(batch.num_rows)]
+
+
+def _decoded(column: Any) -> list[Any]:
+    """The values of a column; text that is not UTF-8 keeps its bytes as surrogates, for the caller to reject."""
+    values = []
+    for value in column:
+        try:
+            values.append(value.as_py())
+        except UnicodeDecodeError:
+            values.append(_surrogates(value))
+    return values
+
+
+def _surrogates(value: Any) -> Any:
+    if isinstance(value, pa.ListScalar):
+        return [_surrogates(entry) for entry in value.values]
+    if isinstance(value, pa.StructScalar):
+        return {name: _surrogates(entry) for name, entry in value.items()}
+    buffer = getattr(value, "as_buffer", lambda: None)()
+    return value.as_py() if buffer is None else buffer.to_pybytes().decode("utf-8", "surrogateescape")
+
+
+def _row(values: dict[str, Any], columns: Columns, folder: Path, where: str) -> Row:
+    held = values.get(columns.image)
+    images = []
+    for one in held if isinstance(held, list) else [held]:
+        data = one.get("bytes") if isinstance(one, dict) else one if isinstance(one, bytes) else None
+        path = one.get("path") if isinstance(one, dict) else one if isinstance(one, str) else None
+        if data is None and path and "://" not in path:
+            path = (folder / path).as_posix()
+        if data is not None or path:
+            images.append(EncodedImage(data, path or None))
+    if not images:
+        return Rejected(where, "image missing", f"{where}: {columns.image} is empty")
+    return sample_of(values, columns, images, where)

@@ -1,0 +1,221 @@
+"""CSV, TSV and JSON-lines tables with a column of picture paths.
+
+Paths are relative to the table's folder, or to an `images` folder beside the table. Several rows of one picture become
+one sample with several captions. A row that cannot be read is rejected alone; the others go on.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import posixpath
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from diptych.data.formats.rows import (
+    Columns,
+    Row,
+    Rows,
+    choose_columns,
+    decode_text,
+    merge_by_picture,
+    sample_of,
+    valid,
+)
+from diptych.types import EncodedImage, InputError, Rejected
+
+DELIMITED = (".csv", ".tsv", ".txt")
+JSON_LINES = (".jsonl", ".ndjson")
+PROBE_ROWS = 50  # rows looked at to find out which folder the paths start from
+
+Record = dict[str, Any] | Rejected
+Records = list[tuple[str, Record]]  # with where each stands: "captions.csv:12"
+
+
+class Table(NamedTuple):
+    """A table's columns, its rows before merging, and the pictures it mentions, by path relative to its folder."""
+
+    columns: Columns
+    rows: list[Row]
+    mentioned: set[str]
+
+
+def recognise(path: Path) -> bool:
+    """Whether `path` is a file that is named like a table."""
+    return path.is_file() and path.suffix.lower() in (*DELIMITED, *JSON_LINES)
+
+
+def read(path: Path) -> Rows:
+    """All rows of the table. Raises `InputError` if no column holds picture paths."""
+    found = read_table(path)
+    merged, gone = merge_by_picture(found.rows)
+    return Rows(f"a table of {len(merged):,} pictures ({found.columns})", iter(merged), len(merged), gone)
+
+
+def listing(path: Path) -> Iterator[Path]:
+    """The table and the pictures that it names."""
+    yield path
+    yield from (path.parent / name for name in sorted(read_table(path).mentioned))
+
+
+def read_table(path: Path) -> Table:
+    """Read all of a table. Raises `InputError` if it is not text or no column holds picture paths."""
+    try:
+        text = decode_text(path.read_bytes())
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as text: {error}") from None
+    if path.suffix.lower() in JSON_LINES:
+        records = list(_json_lines(text, path.name))
+        names = list(dict.fromkeys(name for _, record in records if isinstance(record, dict) for name in record))
+        columns = choose_columns(names)
+    else:
+        columns, records, names = _delimited(text, path)
+    if columns is None:
+        found = f", found {', '.join(names[:12])[:200]}" if names else ""
+        raise InputError(
+            f"{path}: no column names the picture files; expected one called file_name, image, path or alike{found}"
+        )
+    base = _base(path, [str(record.get(columns.image)) for _, record in records if isinstance(record, dict)])
+    table = Table(columns, [], set())
+    for where, record in records:
+        row = record if isinstance(record, Rejected) else _row(where, record, table, path.parent, base)
+        table.rows.append(row)
+    return table
+
+
+def _row(where: str, record: dict[str, Any], table: Table, folder: Path, base: str) -> Row:
+    columns = table.columns
+    file = record.get(columns.image)
+    if file is not None and not isinstance(file, str):
+        return Rejected(where, "wrong type", f"{where}: {columns.image}: expected a path, got {type(file).__name__}")
+    if not file or not file.strip():
+        return Rejected(where, "image missing", f"{where}: {columns.image} is empty")
+    file = posixpath.normpath(posixpath.join(base, file.strip()))
+    if "\\" in file and not _exists(folder / file):  # written on Windows
+        file = file.replace("\\", "/")
+    table.mentioned.add(file)
+    return sample_of(record, columns, [EncodedImage(None, file)], where)
+
+
+def _base(table: Path, files: list[str]) -> str:
+    """The folder, relative to the table's, from which its paths lead to files: its own, or `images` beside it."""
+    probes = files[:PROBE_ROWS]
+    for base in _bases(table):
+        if any(_exists(table.parent / base / file.strip()) for file in probes):
+            return base
+    return ""
+
+
+def _bases(table: Path) -> tuple[str, ...]:
+    return ("", "images", "Images", table.stem)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+# ---------------------------------------------------------------- JSON lines
+
+
+def _json_lines(text: str, name: str) -> Iterator[tuple[str, Record]]:
+    for n, line in enumerate(_lines(text), 1):
+        if line.strip():
+            yield f"{name}:{n}", _json_object(line, f"{name}:{n}")
+
+
+def _json_object(line: str, where: str) -> Record:
+    if not valid(line):
+        return Rejected(where, "caption not UTF-8", where)
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return Rejected(where, "row broken", f"{where}: {error}")
+    if not isinstance(record, dict):
+        return Rejected(where, "row broken", f"{where}: expected an object, got {type(record).__name__}")
+    return record
+
+
+def _lines(text: str) -> list[str]:
+    """Lines of any platform. Not str.splitlines: a line separator within a caption does not end a row."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+
+
+# ---------------------------------------------------------------- delimited text
+
+
+class _Rewindable:
+    """Lines for the csv reader that can be set back, so that a broken row costs one line, not the rest of the file."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = _lines(text)
+        self.at = 0
+
+    def __iter__(self) -> _Rewindable:
+        return self
+
+    def __next__(self) -> str:
+        if self.at >= len(self.lines):
+            raise StopIteration
+        self.at += 1
+        return self.lines[self.at - 1] + "\n"
+
+
+def _delimited(text: str, path: Path) -> tuple[Columns | None, Records, list[str]]:
+    """Find the delimiter by which the header names a picture column, then read the rows; the header comes along."""
+    delimiters = "\t,;|" if path.suffix.lower() == ".tsv" else ",\t;|"
+    headers = [next((cells for _, cells in _parse(text, d) if isinstance(cells, list)), []) for d in delimiters]
+    for delimiter, cells in zip(delimiters, headers):
+        names = _unique(cells)
+        if (columns := choose_columns(names)) is not None:
+            return columns, _records(text, delimiter, names, path.name)[1:], names
+    for delimiter, cells in zip(delimiters, headers):  # no header: two columns, the first of which leads to a file
+        if len(cells) == 2 and any(_exists(path.parent / base / cells[0].strip()) for base in _bases(path)):
+            names = ["path", "caption"]
+            return choose_columns(names), _records(text, delimiter, names, path.name), names
+    return None, [], max(headers, key=len)
+
+
+def _records(text: str, delimiter: str, names: list[str], file: str) -> Records:
+    records: Records = []
+    for line, cells in _parse(text, delimiter):
+        where = f"{file}:{line}"
+        if isinstance(cells, str):
+            records.append((where, Rejected(where, "row broken", f"{where}: {cells}")))
+        elif len(cells) != len(names):
+            detail = f"{where}: expected {len(names)} columns, got {len(cells)}"
+            records.append((where, Rejected(where, "row broken", detail)))
+        else:
+            records.append((where, dict(zip(names, cells))))
+    return records
+
+
+def _parse(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+    """(line number, cells) of each row that is not blank; a sentence in place of the cells of a broken row."""
+    lines = _Rewindable(text)
+    while lines.at < len(lines.lines):
+        start = lines.at
+        try:
+            for cells in csv.reader(lines, delimiter=delimiter, strict=True):
+                if len(cells) > 1 or any(cell.strip() for cell in cells):
+                    yield start + 1, cells
+                start = lines.at
+        except csv.Error as error:
+            line = lines.lines[start]
+            lines.at = start + 1
+            # Paired quotes that the rules forbid are somebody's speech: read this line as if quotes meant nothing.
+            yield start + 1, line.split(delimiter) if line.count('"') % 2 == 0 else str(error)
+
+
+def _unique(names: list[str]) -> list[str]:
+    """Column names made distinct: a second 'caption' becomes 'caption_2'."""
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in names:
+        seen[name] += 1
+        unique.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return unique

@@ -1,0 +1,175 @@
+"""Contact sheets: what a dataset looks like, as one PNG or one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from diptych.data.store import Dataset, image_source
+from diptych.images import BadImage, decode
+from diptych.types import InputError, Sample
+
+TEMPLATE = Path(__file__).parent / "sheet.html.j2"
+
+# The PNG is laid out in these units and drawn at twice the size.
+SCALE = 2
+CELL = 168  # side of a picture's square
+GAP = 16
+TEXT_HEIGHT = 52
+HEADER = 92
+ENLARGE = 3  # a small drawing is shown at up to this many times its size
+INK, FAINT, PAPER, CARD, EDGE = "#1d2430", "#6b7585", "#f4f5f7", "#ffffff", "#dfe3e8"
+
+
+class Picture(NamedTuple):
+    """One cell of a sheet: a thumbnail (None where the picture cannot be read), its caption and a line below."""
+
+    thumbnail: Image.Image | None
+    caption: str
+    note: str = ""
+
+
+def contact_sheet(dataset: Dataset, to: str | Path, *, count: int = 48, columns: int = 6, seed: int = 0) -> Path:
+    """Draw `count` random samples of `dataset` with their captions; the suffix of `to` (.png or .html) says how.
+
+    The HTML page also shows how the dataset is made up and what was rejected when it was imported.
+
+    Raises:
+        InputError: the suffix is neither .png nor .html.
+    """
+    to = Path(to)
+    if to.suffix not in (".png", ".html"):
+        raise InputError(f"{to}: expected a name that ends in .png or .html")
+    chosen = np.random.default_rng(seed).permutation(len(dataset))[:count]
+    pictures = [_picture(sample) for sample in dataset.take(np.sort(chosen))]
+    if to.suffix == ".png":
+        facts = " · ".join(f"{name} {value}" for name, value in summary(dataset).items())
+        draw_sheet(pictures, dataset.name, facts, columns).save(to)
+    else:
+        to.write_text(_page(dataset, pictures), encoding="utf-8")
+    return to
+
+
+def summary(dataset: Dataset) -> dict[str, str]:
+    """What a dataset holds, in a few numbers ready to print."""
+    captions = dataset.column("captions")
+    flat = [caption for of_one in captions for caption in of_one]
+    common = Counter(flat).most_common(1)
+    facts = {
+        "samples": f"{len(dataset):,}",
+        "without caption": f"{sum(not of_one for of_one in captions):,}",
+        "captions": f"{len(flat):,}",
+        "distinct captions": f"{len(set(flat)):,}",
+        "the commonest stands": f"{common[0][1]:,} times" if common else "",
+        "labels": _distinct(dataset.column("label")),
+        "creators": _distinct(dataset.column("creator")),
+        "rejected": f"{sum(dataset.card.get('rejected', {}).values()):,}",
+    }
+    return {name: value for name, value in facts.items() if value not in ("", "0")}
+
+
+def draw_sheet(pictures: Sequence[Picture], title: str, facts: str = "", columns: int = 6) -> Image.Image:
+    """A grid of pictures with captions under a heading, as an RGB image."""
+    columns = max(1, min(columns, len(pictures)))
+    rows = -(-len(pictures) // columns)
+    step_x, step_y = CELL + GAP, CELL + TEXT_HEIGHT + GAP
+    width, height = max(420, columns * step_x + GAP), HEADER + rows * step_y + GAP
+    sheet = Image.new("RGB", (width * SCALE, height * SCALE), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    big, text, small = _font(26, bold=True), _font(12), _font(10)
+    draw.text((GAP * SCALE, 20 * SCALE), title, INK, big)
+    draw.text((GAP * SCALE, 58 * SCALE), _fit(facts, small, width - 2 * GAP, 1)[0], FAINT, small)
+    for i, picture in enumerate(pictures):
+        x, y = GAP + i % columns * step_x, HEADER + i // columns * step_y
+        box = [v * SCALE for v in (x, y, x + CELL, y + CELL + TEXT_HEIGHT)]
+        draw.rounded_rectangle(box, 8 * SCALE, CARD, EDGE, SCALE)
+        _paste(sheet, picture.thumbnail, x, y)
+        lines = _fit(picture.caption or "(no caption)", text, CELL - 16, 2)
+        colour = INK if picture.caption else FAINT
+        draw.multiline_text(((x + 8) * SCALE, (y + CELL) * SCALE), "\n".join(lines), colour, text, spacing=2 * SCALE)
+        note = _fit(picture.note, small, CELL - 16, 1)[0]
+        draw.text(((x + 8) * SCALE, (y + CELL + 34) * SCALE), note, FAINT, small)
+    return sheet
+
+
+def data_uri(image: Image.Image) -> str:
+    """A thumbnail as the address of an image in a self-contained page."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _picture(sample: Sample) -> Picture:
+    caption = " / ".join(sample.captions)
+    note = " · ".join(text for text in (sample.label, ", ".join(sample.tags), sample.creator) if text)
+    try:
+        side = (CELL - 16) * SCALE
+        image = decode(image_source(sample), target=side)
+        scale = min(side / max(image.size), ENLARGE)
+        image = image.resize([max(1, round(scale * old)) for old in image.size], Image.Resampling.LANCZOS)
+    except BadImage as error:
+        return Picture(None, caption, str(error))
+    return Picture(image, caption, note)
+
+
+def _paste(sheet: Image.Image, thumbnail: Image.Image | None, x: int, y: int) -> None:
+    if thumbnail is not None:
+        left = (x + CELL // 2) * SCALE - thumbnail.width // 2
+        sheet.paste(thumbnail, (left, (y + CELL // 2) * SCALE - thumbnail.height // 2))
+
+
+def _page(dataset: Dataset, pictures: list[Picture]) -> str:
+    import jinja2
+
+    counts: dict[str, int] = dataset.card.get("rejected", {})
+    examples: dict[str, list[str]] = {}
+    for row in dataset.quarantine():
+        examples.setdefault(row.reason, []).append(row.id)
+    rejected = [
+        {"reason": reason, "count": n, "share": n / max(counts.values()), "examples": examples.get(reason, [])[:4]}
+        for reason, n in counts.items()
+    ]
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    cards: list[dict[str, Any]] = [
+        {"image": data_uri(p.thumbnail) if p.thumbnail else "", "caption": p.caption, "note": p.note} for p in pictures
+    ]
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    facts = summary(dataset)
+    return template.render(name=dataset.name, facts=facts, cards=cards, rejected=rejected, shown=len(cards))
+
+
+def _distinct(values: list[str | None]) -> str:
+    return f"{len({value for value in values if value}):,}"
+
+
+def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
+    import matplotlib  # carries a font with Latin, Greek and Cyrillic letters; Pillow's own has Latin only
+
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size * SCALE)
+
+
+def _fit(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:
+    """`text` broken into one to `lines` lines of `width`, with an ellipsis where it does not fit."""
+    words = text.split()
+    fitted: list[str] = []
+    while words and len(fitted) < lines:
+        line = words.pop(0)
+        if len(fitted) == lines - 1:
+            line, words = " ".join([line, *words]), []
+        while words and font.getlength(f"{line} {words[0]}") <= width * SCALE:
+            line += f" {words.pop(0)}"
+        if font.getlength(line) > width * SCALE:
+            line = line[: 4 * width]  # far more letters than fit; bounds the search below
+            while font.getlength(line.rstrip() + "…") > width * SCALE:
+                line = line[:-1]
+            line = line.rstrip() + "…"
+        fitted.append(line)
+    return fitted or [""]
