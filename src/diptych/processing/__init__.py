@@ -1,0 +1,8 @@
+"""What a model wants of a sample: pixels at its size and tokens of its vocabulary. Saved with the model."""
+
+from diptych.processing.image import ImageConfig, ImageProcessor
+from diptych.processing.normalize import Normalize
+from diptych.processing.processor import PairProcessor
+from diptych.processing.text import TextProcessor, train_tokenizer
+
+__all__ = ["ImageConfig", "ImageProcessor", "Normalize", "PairProcessor", "TextProcessor", "train_tokenizer"]

@@ -1,0 +1,66 @@
+"""The processor of every model that pairs a picture with a text."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from diptych.processing.augment import augment_pairs
+from diptych.processing.image import ImageProcessor
+from diptych.processing.text import TextProcessor
+from diptych.types import Batch
+
+
+class PairProcessor:
+    """Pictures through `image`, captions through `text`, both into one `Batch` (see `diptych.types.Processor`)."""
+
+    def __init__(self, image: ImageProcessor, text: TextProcessor) -> None:
+        self.image = image
+        self.text = text
+
+    def decode_image(self, data: Any) -> NDArray[np.uint8]:
+        """One picture (encoded bytes, a path, a PIL image or an array) as uint8 (H, W, 3) at the model's size."""
+        return self.image(data)
+
+    def collate(
+        self,
+        ids: list[str],
+        images: list[NDArray[np.uint8]] | None,
+        texts: list[str] | None,
+        *,
+        augment: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Batch:
+        """Stack decoded pictures (uint8 B C H W, channels last in memory) and tokenize texts, padded to the longest.
+
+        `augment` (training only) cuts a random part out of each picture, drawn from `generator`; see `augment_pairs`.
+        """
+        batch = Batch(ids=ids)
+        if images is not None:
+            batch.pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+            if augment:
+                if generator is None:
+                    raise ValueError("augment needs a generator, so that a run can be repeated")
+                batch.pixels, texts = augment_pairs(batch.pixels, texts, generator)
+        if texts is not None:
+            batch.tokens, batch.token_mask = self.text(texts)
+        return batch
+
+    def fingerprint(self) -> str:
+        """A short hash of everything that changes what a model sees."""
+        return hashlib.sha256(f"{self.image.fingerprint()} {self.text.fingerprint()}".encode()).hexdigest()[:16]
+
+    def save(self, folder: str | Path) -> None:
+        """Write `preprocessor_config.json`, `tokenizer.json` and `tokenizer_config.json`."""
+        self.image.save(folder)
+        self.text.save(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> PairProcessor:
+        """Read what `save` wrote, or the same files of a Hugging Face folder. Raises `InputError`."""
+        return cls(ImageProcessor.load(folder), TextProcessor.load(folder))
