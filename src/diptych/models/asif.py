@@ -1,0 +1,305 @@
+"""ASIF: a picture and a text are alike when both are like the same known pairs (Norelli et al. 2023). Nothing trains.
+
+    image ─ visual (frozen) ── cos to N image anchors ── top k ── power p ── L2 ── r_image (B, N) ┐
+                                                                                                  ├ dot product = score
+    tokens ─ textual (frozen) ─ cos to N text anchors ── top k ── power p ── L2 ── r_text  (B, N) ┘
+
+Anchor j of both sides is the same pair, so that dimension j of both representations is "how much like pair j". Pairs
+can be added and removed at any time; vectors from before a change do not fit those from after it.
+"""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
+from torch import Tensor, nn
+
+from diptych.config import strict
+from diptych.models.dual_encoder import field_of, unit_rows
+from diptych.models.lit import LITE0, MINILM, fingerprint
+from diptych.processing import ImageConfig, ImageProcessor, Normalize, PairProcessor, TextProcessor
+from diptych.towers import (
+    EfficientNetConfig,
+    TextConfig,
+    TextTransformerConfig,
+    VisionConfig,
+    build_text,
+    build_vision,
+    load_text,
+    load_vision,
+)
+from diptych.types import Batch, InputError
+
+_ROWS = 256  # rows whose similarities to all anchors are held at one time
+_PAIR_BUFFERS = ("image_anchors", "text_anchors", "weights", "directions")
+
+
+@strict
+@dataclass(frozen=True)
+class ASIFConfig:
+    """Two frozen towers and the rule between them.
+
+    Attributes:
+        vision, text, image: as the pretrained towers have them; `ASIF.new` fills them in from the addresses.
+        image_address, text_address: where `ASIF.new` takes the towers from ("hf:...", a folder, "pypi:...").
+        k: similarities that are kept in each row; all, where there are fewer pairs.
+        image_power, text_power: p of each side; the larger, the more the nearest pairs decide.
+        center: take the mean of the anchors away before cosines. Towers whose vectors all point one way need it.
+    """
+
+    vision: VisionConfig = field(default_factory=EfficientNetConfig)
+    text: TextConfig = field(default_factory=TextTransformerConfig)
+    image: ImageConfig = field(default_factory=ImageConfig)
+    image_address: str | None = None
+    text_address: str | None = None
+    k: int = 800
+    image_power: float = 8.0
+    text_power: float = 8.0
+    center: bool = False
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or self.image_power <= 0 or self.text_power <= 0:
+            raise InputError(
+                "asif: k, image_power, text_power: expected k of at least 1 and powers above 0, got "
+                f"{self.k}, {self.image_power} and {self.text_power}"
+            )
+
+
+PRESETS: dict[str, ASIFConfig] = {
+    # k and p of the authors' code; both are tuned on a held-out slice in the paper
+    "lite0-minilm": ASIFConfig(image_address=LITE0, text_address=MINILM),
+}
+
+
+class ASIF(nn.Module):
+    """Training-free alignment through stored pairs (Norelli et al. 2023, section 2).
+
+    Deviation: negative similarities count as 0 before the power, because p need not be a whole number; a pair may have
+    a weight, which scales its contribution to every score; and the anchors may be centred.
+    """
+
+    Config = ASIFConfig
+    PRESETS = PRESETS
+    VERSION = 1
+
+    image_anchors: Tensor  # (N, D) features of the pairs' pictures as the tower gives them
+    text_anchors: Tensor  # (N, D2)
+    weights: Tensor  # (N,)
+    directions: Tensor  # (N,) True where the image anchor is a classifier's row: a direction, never centred
+
+    def __init__(self, config: ASIFConfig, processor: PairProcessor | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.processor = processor
+        self.normalize = Normalize(config.image.mean, config.image.std)
+        self.visual = build_vision(config.vision)
+        self.textual = build_text(config.text)
+        self.register_buffer("image_anchors", torch.empty(0, self.visual.width))
+        self.register_buffer("text_anchors", torch.empty(0, self.textual.width))
+        self.register_buffer("weights", torch.empty(0))
+        self.register_buffer("directions", torch.empty(0, dtype=torch.bool))
+        self.names: list[str] = []
+        self._unit: dict[str, tuple[Tensor, Tensor]] = {}
+        self.requires_grad_(False).train()
+
+    @classmethod
+    def new(cls, config: ASIFConfig, captions: Iterable[str] = (), *, seed: int = 0) -> "ASIF":
+        """The towers of the two addresses, without pairs yet. `captions` and `seed` are not used: nothing is learnt.
+
+        Raises `InputError` where an address is missing, and `WeightsUnavailable` where it cannot be reached.
+        """
+        if config.image_address is None or config.text_address is None:
+            raise InputError("asif: image_address, text_address: expected the addresses of two pretrained towers")
+        vision, text = load_vision(config.image_address), load_text(config.text_address)
+        image = ImageConfig(**vision.image)
+        words = TextProcessor.from_file(text.tokenizer_file, text.max_length)
+        config = dataclasses.replace(config, vision=vision.config, text=text.config, image=image)
+        model = cls(config, PairProcessor(ImageProcessor(image), words))
+        model.visual.load_state_dict(vision.state_dict)
+        model.textual.load_state_dict(text.state_dict)
+        return model
+
+    def train(self, mode: bool = True) -> "ASIF":
+        """Frozen towers stay in eval mode, whatever is asked for."""
+        return super().train(False)
+
+    def forward(self, batch: Batch) -> NoReturn:
+        """Always raises `InputError`: there is no loss."""
+        raise InputError("asif trains nothing: give it pairs with add_pairs instead of training it")
+
+    # ------------------------------------------------------------ the pairs
+
+    @property
+    def num_pairs(self) -> int:
+        """N, which is also the width of both representations."""
+        return len(self.names)
+
+    def add_pairs(
+        self,
+        image_features: Float[Tensor, "N D"],
+        text_features: Float[Tensor, "N D2"],
+        names: Sequence[str],
+        *,
+        weights: Float[Tensor, "N"] | None = None,
+        directions: Bool[Tensor, "N"] | None = None,
+    ) -> None:
+        """Append pairs: features as `image_features` and `text_features` give them, and what to call each pair.
+
+        `weights` >= 0 scale how much a pair counts (default 1). `directions` marks image anchors that are directions in
+        feature space and not features of a picture (see `pairs_from_classifier`).
+        """
+        count = len(names)
+        widths = (self.image_anchors.shape[1], self.text_anchors.shape[1])
+        if image_features.shape != (count, widths[0]) or text_features.shape != (count, widths[1]):
+            raise InputError(
+                f"asif: add_pairs: expected {count} rows of width {widths[0]} and {widths[1]}, got "
+                f"{tuple(image_features.shape)} and {tuple(text_features.shape)}"
+            )
+        weights = torch.ones(count) if weights is None else weights
+        if not (torch.isfinite(image_features).all() and torch.isfinite(text_features).all() and (weights >= 0).all()):
+            raise InputError("asif: add_pairs: expected finite features and weights of at least 0")
+        directions = torch.zeros(count, dtype=torch.bool) if directions is None else directions
+        for name, rows in zip(_PAIR_BUFFERS, (image_features, text_features, weights, directions)):
+            old = getattr(self, name)
+            setattr(self, name, torch.cat([old, rows.detach().to(old)]))
+        self.names += names
+        self._unit.clear()
+
+    def pairs_from_classifier(
+        self, rows: Float[Tensor, "K D"], class_text_features: Float[Tensor, "K D2"], names: Sequence[str]
+    ) -> None:
+        """Append a classifier's weight rows as pairs: row c stands for a picture of class c, its name for the caption.
+
+        A picture's cosine to row c is the classifier's evidence for class c, so these pairs need no pictures at all.
+        """
+        self.add_pairs(rows, class_text_features, names, directions=torch.ones(len(names), dtype=torch.bool))
+
+    def add_batches(self, batches: Iterable[Batch]) -> None:
+        """Append the pairs of some batches, named by their ids; `batch.image_features` may stand in for pixels."""
+        for batch in batches:
+            image = batch.image_features
+            image = self.image_features(field_of(batch, "pixels")) if image is None else image
+            text = self.text_features(field_of(batch, "tokens"), field_of(batch, "token_mask"))
+            self.add_pairs(image, text, batch.ids)
+
+    def remove_pairs(self, names: Iterable[str]) -> None:
+        """Delete every pair of these names. Raises `InputError` at a name that no pair has."""
+        gone = set(names)
+        unknown = sorted(gone - set(self.names))
+        if unknown:
+            close = difflib.get_close_matches(unknown[0], self.names, n=1)
+            hint = f" (did you mean '{close[0]}'?)" if close else ""
+            raise InputError(f"asif: remove_pairs: no pair is called '{unknown[0]}'{hint}")
+        keep = torch.tensor([name not in gone for name in self.names], dtype=torch.bool, device=self.weights.device)
+        for name in _PAIR_BUFFERS:
+            setattr(self, name, getattr(self, name)[keep])
+        self.names = [name for name in self.names if name not in gone]
+        self._unit.clear()
+
+    # ------------------------------------------------------------ features and relative representations
+
+    @torch.no_grad()
+    def image_features(self, pixels: Shaped[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        """What the frozen image tower gives, in float32; `pixels` are uint8, or floats that are already normalised."""
+        features: Tensor = self.visual(self.normalize(pixels)).pooled.float()
+        return features
+
+    @torch.no_grad()
+    def text_features(self, tokens: Int[Tensor, "B T"], token_mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
+        """What the frozen text tower gives, in float32."""
+        features: Tensor = self.textual(tokens, token_mask).pooled.float()
+        return features
+
+    def embed_image_features(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B N"]:
+        """Relative representation of pictures: unit rows, one dimension for each pair, at most k of them not 0."""
+        return self._relative("image", features, self.config.image_power)
+
+    def embed_text_features(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B N"]:
+        """Relative representation of texts: unit rows, one dimension for each pair, at most k of them not 0."""
+        return self._relative("text", features, self.config.text_power)
+
+    def encode_image(self, pixels: Shaped[Tensor, "B C H W"]) -> Float[Tensor, "B N"]:
+        """`embed_image_features` of `image_features`."""
+        return self.embed_image_features(self.image_features(pixels))
+
+    def encode_text(self, tokens: Int[Tensor, "B T"], token_mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B N"]:
+        """`embed_text_features` of `text_features`."""
+        return self.embed_text_features(self.text_features(tokens, token_mask))
+
+    def image_tower_fingerprint(self) -> str:
+        """A hash of the image tower's weights; the pairs are not part of it."""
+        return fingerprint(self.visual)
+
+    def explain(self, image: Float[Tensor, "N"], text: Float[Tensor, "N"], k: int = 5) -> list[tuple[str, float]]:
+        """The pairs behind a similarity, the strongest first, with what each contributes.
+
+        The contributions of all pairs sum to the score, image · text. Fewer than `k` where fewer contribute.
+        """
+        if image.shape != (self.num_pairs,) or text.shape != (self.num_pairs,):
+            raise InputError(
+                f"asif: explain: expected two vectors of {self.num_pairs} numbers, one for each pair that is stored "
+                f"now, got {tuple(image.shape)} and {tuple(text.shape)}"
+            )
+        found = (image * text).topk(min(k, self.num_pairs))
+        return [(self.names[j], value) for value, j in zip(found.values.tolist(), found.indices.tolist()) if value > 0]
+
+    @torch.no_grad()
+    def _relative(self, side: str, features: Float[Tensor, "B D"], power: float) -> Float[Tensor, "B N"]:
+        if not self.names:
+            raise InputError("asif: there are no pairs yet; give it some with add_pairs")
+        mean, anchors = self._unit_anchors(side)
+        k = min(self.config.k, self.num_pairs)
+        result = features.new_zeros(len(features), self.num_pairs, dtype=torch.float32)
+        scale = self.weights.sqrt()
+        for start in range(0, len(features), _ROWS):
+            rows = unit_rows(unit_rows(features[start : start + _ROWS]) - mean)
+            kept = (rows @ anchors.t()).topk(k, dim=1)
+            values = kept.values.clamp(min=0).pow(power) * scale[kept.indices]
+            result[start : start + _ROWS].scatter_(1, kept.indices, F.normalize(values, dim=1))
+        return result
+
+    def _unit_anchors(self, side: str) -> tuple[Float[Tensor, "D"], Float[Tensor, "N D"]]:
+        """The mean to take away (0 without centring) and the unit anchors after it, made once a change of pairs."""
+        stored: Tensor = self.image_anchors if side == "image" else self.text_anchors
+        cached = self._unit.get(side)
+        if cached is None or cached[0].device != stored.device:
+            anchors = unit_rows(stored)
+            fixed = self.directions if side == "image" else torch.zeros_like(self.directions)
+            mean = torch.zeros_like(anchors[0])
+            if self.config.center and not fixed.all():
+                mean = anchors[~fixed].mean(dim=0)
+            cached = mean, torch.where(fixed[:, None], anchors, unit_rows(anchors - mean))
+            self._unit[side] = cached
+        return cached
+
+    # ------------------------------------------------------------ state: as many pairs as were saved, and their names
+
+    def get_extra_state(self) -> UInt8[Tensor, "S"]:
+        """The pairs' names as the bytes of a JSON list: a state dict holds tensors only."""
+        return torch.frombuffer(bytearray(json.dumps(self.names), "utf-8"), dtype=torch.uint8)
+
+    def set_extra_state(self, state: UInt8[Tensor, "S"]) -> None:
+        self.names = json.loads(bytes(state.cpu().numpy()))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        for name in _PAIR_BUFFERS:
+            saved = state_dict.get(prefix + name)
+            if saved is not None:
+                old = getattr(self, name)
+                setattr(self, name, old.new_empty((len(saved), *old.shape[1:])))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self._unit.clear()
+
+
+new = ASIF.new
+
+
+def build(image_address: str = LITE0, text_address: str = MINILM, **fields: Any) -> ASIF:
+    """An ASIF over two pretrained towers, without pairs yet. `fields` are further entries of `ASIFConfig`."""
+    return ASIF.new(ASIFConfig(image_address=image_address, text_address=text_address, **fields))

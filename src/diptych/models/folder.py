@@ -1,0 +1,115 @@
+"""A model as a folder: config.json, model.safetensors, its processor's files, a filled-in README.md. Never pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from diptych import models
+from diptych.config import as_dict, parse, read_file
+from diptych.models.card import render
+from diptych.processing import PairProcessor
+from diptych.types import InputError
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+
+
+def save(model: nn.Module, to: Path, card: Mapping[str, Any] | str | None = None) -> Path:
+    """Write `model` to the folder `to`; a write that is cut short leaves no half model where there was none."""
+    facts: Any = model
+    family = models.family_name(type(model))
+    text = card if isinstance(card, str) else render(model, family, card or {})
+    config = {"family": family, "version": facts.VERSION, "config": as_dict(facts.config)}
+    partial = to.with_name(f".{to.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file(separate(model.state_dict()), partial / WEIGHTS, metadata={"format": "pt"})
+    if facts.processor is not None:
+        facts.processor.save(partial)
+    (partial / CARD).write_text(text, encoding="utf-8")
+    (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    move_into_place(partial, to)
+    return to
+
+
+def load(path: Path, *, trusted: bool = True) -> nn.Module:
+    """The model in the folder `path`, in eval mode. Raises `InputError` naming the file and the field.
+
+    Args:
+        trusted: whether the folder may name a family from outside ("module:Class"), whose code would then run. A folder
+            that came over the network may not.
+    """
+    file = path / CONFIG
+    if not file.is_file():
+        raise InputError(f"{path}: expected a model's folder, but it has no {CONFIG}")
+    raw = read_file(file)
+    if "family" not in raw:
+        if raw.get("model_type") == "clip":
+            from diptych.models import clip_hf
+
+            return clip_hf.load(path)
+        kind = raw.get("model_type")
+        raise InputError(f"{file}: expected 'family' (a Diptych model) or model_type 'clip', got model_type {kind!r}")
+    name = raw["family"]
+    if not isinstance(name, str) or (name not in models.FAMILIES and not trusted):
+        raise InputError(
+            f"{file}: family: expected one of {', '.join(models.FAMILIES)}, got {name!r}; a family from outside "
+            "runs its own code, so look at the folder and load it from disk"
+        )
+    family = models.family(name)
+    version = raw.get("version")
+    if version != family.VERSION:
+        raise InputError(f"{file}: version: expected {family.VERSION} for family '{name}', got {version!r}")
+    if not isinstance(raw.get("config"), dict):
+        raise InputError(f"{file}: config: expected an object with named fields, got {raw.get('config')!r}")
+    config = parse(family.Config, raw["config"], str(file))
+    processor = PairProcessor.load(path) if (path / "preprocessor_config.json").is_file() else None
+    model: nn.Module = family(config, processor)
+    fill(model, read_tensors(path / WEIGHTS), path / WEIGHTS)
+    return model.eval()
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises `InputError`."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read as safetensors: {error}") from None
+
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Give `model` all its tensors. Raises `InputError` naming the first one that is missing, unknown or misshapen."""
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise InputError(f"{source}: does not fit its config: {(lines[1:] or lines)[0]}") from None
+
+
+def separate(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors contiguous, on the CPU, and none sharing memory with another, as safetensors wants them."""
+    seen: set[int] = set()
+    result = {}
+    for name, value in state.items():
+        tensor = value.detach().cpu().contiguous()
+        result[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
+    return result
+
+
+def move_into_place(partial: Path, to: Path) -> None:
+    """Rename the finished folder; where one stands already its files are replaced one by one, the config last."""
+    if not to.exists():
+        partial.rename(to)
+        return
+    for file in sorted(partial.iterdir(), key=lambda file: file.name == CONFIG):
+        os.replace(file, to / file.name)
+    partial.rmdir()
