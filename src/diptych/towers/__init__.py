@@ -12,13 +12,17 @@ from diptych.towers.configs import (
     VisionConfig,
     ViTConfig,
 )
+from diptych.towers.hub import WeightsUnavailable, fetch
 from diptych.towers.outputs import TextOutput, TextTower, VisionOutput, VisionTower
+from diptych.towers.pretrained import PretrainedText, PretrainedVision, load_text, load_vision
 
 __all__ = [
     "EfficientNetConfig",
     "HFTextConfig",
     "HFVisionConfig",
     "ModifiedResNetConfig",
+    "PretrainedText",
+    "PretrainedVision",
     "ResNetConfig",
     "TextConfig",
     "TextModule",
@@ -30,6 +34,10 @@ __all__ = [
     "VisionModule",
     "VisionOutput",
     "VisionTower",
+    "WeightsUnavailable",
     "build_text",
     "build_vision",
+    "fetch",
+    "load_text",
+    "load_vision",
 ]
