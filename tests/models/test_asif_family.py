@@ -113,6 +113,13 @@ def test_chunks_of_rows_change_nothing(model: ASIF, monkeypatch: pytest.MonkeyPa
     torch.testing.assert_close(model.embed_image_features(features), whole, atol=1e-6, rtol=0)
 
 
+def test_the_rule_leaves_autocast(model: ASIF) -> None:
+    features = torch.randn(3, 24, generator=torch.Generator().manual_seed(3))
+    plain = model.embed_image_features(features)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(model.embed_image_features(features), plain)
+
+
 def test_explanation_sums_to_the_score(model: ASIF) -> None:
     assert model.processor is not None
     image = model.encode_image(pictures())[0]

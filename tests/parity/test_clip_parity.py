@@ -121,6 +121,16 @@ def test_pickled_weights_load_without_running_code(tmp_path: Path) -> None:
     assert not (tmp_path / "touched").exists()
 
 
+def test_the_first_checkpoints_hold_their_configs_twice(tmp_path: Path) -> None:
+    theirs = _checkpoint(tmp_path, "legacy")
+    file = tmp_path / "config.json"
+    data = json.loads(file.read_text())
+    data["text_config_dict"], data["text_config"] = data["text_config"], {}
+    data["vision_config_dict"] = None
+    file.write_text(json.dumps(data))
+    _compare(models.load(tmp_path), theirs, tmp_path)
+
+
 def test_sharded_weights(tmp_path: Path) -> None:
     theirs = _checkpoint(tmp_path, "first")
     (tmp_path / "model.safetensors").unlink()

@@ -253,15 +253,16 @@ class ASIF(nn.Module):
     def _relative(self, side: str, features: Float[Tensor, "B D"], power: float) -> Float[Tensor, "B N"]:
         if not self.names:
             raise InputError("asif: there are no pairs yet; give it some with add_pairs")
-        mean, anchors = self._unit_anchors(side)
         k = min(self.config.k, self.num_pairs)
         result = features.new_zeros(len(features), self.num_pairs, dtype=torch.float32)
         scale = self.weights.sqrt()
-        for start in range(0, len(features), _ROWS):
-            rows = unit_rows(unit_rows(features[start : start + _ROWS]) - mean)
-            kept = (rows @ anchors.t()).topk(k, dim=1)
-            values = kept.values.clamp(min=0).pow(power) * scale[kept.indices]
-            result[start : start + _ROWS].scatter_(1, kept.indices, F.normalize(values, dim=1))
+        with torch.autocast(features.device.type, enabled=False):  # a power of 8 would blow bf16's rounding up
+            mean, anchors = self._unit_anchors(side)
+            for start in range(0, len(features), _ROWS):
+                rows = unit_rows(unit_rows(features[start : start + _ROWS]) - mean)
+                kept = (rows @ anchors.t()).topk(k, dim=1)
+                values = kept.values.clamp(min=0).pow(power) * scale[kept.indices]
+                result[start : start + _ROWS].scatter_(1, kept.indices, F.normalize(values, dim=1))
         return result
 
     def _unit_anchors(self, side: str) -> tuple[Float[Tensor, "D"], Float[Tensor, "N D"]]:
