@@ -1,0 +1,84 @@
+"""The pictures that fit a text, or that look like a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+from diptych.data.store import Dataset
+from diptych.tasks.embed import Pictures, Progress, embed_images, embed_readable_images, embed_texts
+from diptych.types import DualEncoder, InputError
+
+
+class Hit(NamedTuple):
+    """A picture that was found: its id, its cosine with the query, and the flat fields that an index keeps with it."""
+
+    id: str
+    score: float
+    fields: dict[str, str | int | float]
+
+
+@runtime_checkable
+class Searchable(Protocol):
+    """Answers query vectors with hits, best first: `diptych.search.VectorIndex`."""
+
+    def search(self, vectors: Any, k: int) -> list[list[Hit]]: ...
+
+
+def embed_queries(model: DualEncoder, queries: Sequence[Any], *, device: str = "auto") -> Float[np.ndarray, "M D"]:
+    """One unit row for each query: text where it is a `str`, else a picture (a `Path`, PIL image, array or bytes)."""
+    if isinstance(queries, (str, bytes)):
+        raise InputError(f"queries: expected a list of queries, got the single one {queries[:40]!r}")
+    texts = [i for i, query in enumerate(queries) if isinstance(query, str)]
+    pictures = [i for i, query in enumerate(queries) if not isinstance(query, str)]
+    rows: dict[int, Any] = {}
+    if texts:
+        rows.update(zip(texts, embed_texts(model, [queries[i] for i in texts], device=device)))
+    if pictures:
+        rows.update(zip(pictures, embed_images(model, [queries[i] for i in pictures], device=device)))
+    return np.stack([rows[i] for i in range(len(queries))]) if rows else np.empty((0, 0), np.float32)
+
+
+def retrieve(
+    model: DualEncoder,
+    queries: Sequence[Any],
+    images: Pictures | Searchable,
+    k: int = 10,
+    *,
+    batch_size: int = 64,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> list[list[Hit]]:
+    """For each query the `k` best pictures, best first.
+
+    Args:
+        queries: texts (`str`) and pictures (anything else: `Path`, PIL image, array, bytes), mixed as you like.
+        images: pictures as `embed_images` takes them, or an index whose vectors this model made. A hit's id is the
+            sample's id in a dataset, the path of a picture that is one, else its position in the list.
+
+    Pictures that cannot be read are never found. Raises `InputError` for a query picture that cannot be read.
+    """
+    vectors = embed_queries(model, queries, device=device)
+    if not len(vectors):
+        return []
+    if isinstance(images, Searchable):
+        return images.search(vectors, k)
+    found = embed_readable_images(model, images, batch_size=batch_size, device=device, progress=progress)
+    if not found.kept:
+        return [[] for _ in queries]
+    names = picture_ids(images)
+    answers = []
+    for scores in vectors @ found.vectors.T:
+        best = np.argsort(-scores, kind="stable")[:k].tolist()
+        answers.append([Hit(names[found.kept[i]], float(scores[i]), {}) for i in best])
+    return answers
+
+
+def picture_ids(images: Pictures) -> list[str]:
+    """What to call each picture: its sample's id, its path, or its position in the list."""
+    if isinstance(images, Dataset):
+        return images.ids
+    paths = (getattr(image, "path", image) for image in images)
+    return [str(path) if isinstance(path, (str, Path)) else str(i) for i, path in enumerate(paths)]
