@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import torch
+from tiny_clip import colours, loader, tiny_clip
 from toy_training import Regressor, Toy, ToyLoader, pairs
 
 from diptych import distributed
@@ -21,6 +22,10 @@ RUNS = {
     "each": (Regressor, PIECES, ()),
     "lost": (Toy, PIECES, LOST),
 }
+CLIP_RUNS = {
+    name: TrainConfig(steps=4, lr=1e-3, log_every=1, precision="fp32", device="cpu", micro_batch=micro)
+    for name, micro in (("clip", None), ("clip in pieces", 3))
+}
 
 
 def runs(out: Path, rank: int, world: int) -> None:
@@ -30,6 +35,11 @@ def runs(out: Path, rank: int, world: int) -> None:
         result = train(model, ToyLoader(rank=rank, world=world, lost=lost), config, out / name, show="silent")
         if rank == 0:
             torch.save({"weights": model.state_dict(), "samples": result.samples}, out / f"{name}.pt")
+    for name, config in CLIP_RUNS.items():
+        model, data = tiny_clip(), colours(out / f"data {name} {rank}")
+        train(model, loader(data, model, rank, world), config, out / name, show="silent")
+        if rank == 0:
+            torch.save({"weights": model.state_dict()}, out / f"{name}.pt")
 
 
 def gathers(rank: int) -> dict:

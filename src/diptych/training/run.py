@@ -169,7 +169,7 @@ class RunFolder:
         write_json(self.path / "config.json", config)
         write_json(self.path / "environment.json", environment)
         cut_metrics(self.metrics, step)
-        self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1 if step else None)
+        self._board = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """One line of metrics, and its numbers as curves."""

@@ -118,10 +118,10 @@ class Session:
         if not is_main():
             return
         self.model.eval()
-        values = dict(hook(self.tally.step))
+        values = {name: float(value) for name, value in hook(self.tally.step).items()}
         if self.average is not None:
             with self.average.applied():
-                values |= {f"ema/{name}": value for name, value in hook(self.tally.step).items()}
+                values |= {f"ema/{name}": float(value) for name, value in hook(self.tally.step).items()}
         training_mode(self.model)
         self.folder.write("evaluate", self.tally.step, values)
         self.tell("evaluate", values=values)
