@@ -39,7 +39,7 @@ class CLIPConfig:
         image: what pictures are resized to and normalised with; keep `image.size` equal to the tower's `image_size`.
         embed_dim: width of the shared space.
         objective: "softmax" is CLIP's loss, "sigmoid" SigLIP's.
-        label_smoothing: of the softmax loss (ALIGN: 0.1).
+        label_smoothing: of the softmax loss; CLIP has none, ALIGN has.
     """
 
     vision: VisionConfig = field(default_factory=ViTConfig)

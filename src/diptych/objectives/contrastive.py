@@ -28,7 +28,7 @@ def softmax_contrastive(
     Args:
         image, text: matched rows, L2-normalised.
         logit_scale: s itself, not its logarithm.
-        label_smoothing: mass in [0, 1) spread evenly over all columns (ALIGN uses 0.1).
+        label_smoothing: mass in [0, 1) spread evenly over all columns (ALIGN).
         extra_text: texts without an image (hard negatives, NegCLIP); they are further columns of image-to-text only.
 
     Returns: a scalar in nats. A model that cannot tell the pairs apart has `softmax_chance`.
@@ -59,7 +59,7 @@ def sigmoid_contrastive(
     logit_scale: Float[Tensor, ""],
     logit_bias: Float[Tensor, ""],
 ) -> Float[Tensor, ""]:
-    """-1/B sum_ij log sigmoid(z_ij (s x_i . y_j + b)), z = 1 on the diagonal and -1 elsewhere (SigLIP, equation 1).
+    """-1/B sum_ij log sigmoid(z_ij (s x_i . y_j + b)), z = 1 on the diagonal and -1 elsewhere (SigLIP, section 3.2).
 
     `image` and `text` are matched and L2-normalised; `logit_scale` is s itself (the paper starts it at 10) and
     `logit_bias` is b (the paper starts it at -10, near the prior of one match in a large batch). A scalar in nats.
