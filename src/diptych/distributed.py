@@ -75,7 +75,7 @@ def all_sum(tensor: Tensor) -> Tensor:
     return total
 
 
-def all_numbers(numbers: Sequence[float]) -> list[list[float]]:
+def all_numbers(numbers: Sequence[int | float]) -> list[list[float]]:
     """Every process's row of numbers, in rank order. Goes through the CPU, so that a GPU is not waited for."""
     own = torch.tensor(list(numbers), dtype=torch.float64)
     if not _active():
