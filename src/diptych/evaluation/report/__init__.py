@@ -1,0 +1,1 @@
+"""The report: sections as plain data in, one self-contained HTML page out."""

@@ -1,0 +1,196 @@
+"""From results to sections: which queries are shown, with which pictures."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from diptych.data.curate.steps import StepReport
+from diptych.data.store import Dataset, image_source
+from diptych.evaluation.report.sections import (
+    Answer,
+    Confusion,
+    Curation,
+    CurationExample,
+    CurationStep,
+    ImageToText,
+    MetricTable,
+    ModalityMap,
+    Notes,
+    Query,
+    Report,
+    Section,
+    TextToImage,
+)
+from diptych.evaluation.retrieve import Direction, RetrievalResult
+from diptych.evaluation.zero_shot import ZeroShotResult
+from diptych.images import BadImage, read_bytes
+from diptych.types import Sample
+
+SHOWN = 5  # answers of each query
+TEXT_EXAMPLES, PICTURE_EXAMPLES, FAILURES, MAP_PAIRS, STEP_EXAMPLES = 6, 6, 4, 84, 6
+
+
+def retrieval_report(name: str, result: RetrievalResult, dataset: Dataset, command: str = "", seed: int = 0) -> Report:
+    """The page of `diptych eval --task retrieval`: numbers, examples, failures, map, and what was left out."""
+    right = result.estimates["retrieval/t2i_r@10"]
+    summary = (
+        f"Of {right.n:,} texts, {right.value:.0%} find their picture among the first ten of {len(result.images):,} "
+        f"(95 % interval {right.low:.0%} to {right.high:.0%}); guessing finds {right.chance or 0:.1%}."
+    )
+    table = MetricTable(title="Retrieval", models={name: result.estimates})
+    sections = [table, *retrieval_sections(result, dataset, seed=seed), *_left_out(result.left_out())]
+    return Report(f"{name} on {dataset.name}", summary, sections, command, environment())
+
+
+def zero_shot_report(name: str, result: ZeroShotResult, dataset: Dataset, command: str = "") -> Report:
+    """The page of `diptych eval --task zero-shot`."""
+    top = result.estimates["zero_shot/top1"]
+    summary = (
+        f"{top.value:.0%} of {top.n:,} pictures get their own class of {len(result.labels)} "
+        f"(95 % interval {top.low:.0%} to {top.high:.0%}); guessing gets {top.chance or 0:.1%}."
+    )
+    sections = [*zero_shot_sections(name, result), *_left_out(result.left_out())]
+    return Report(f"{name} on {dataset.name}", summary, sections, command, environment())
+
+
+def retrieval_sections(result: RetrievalResult, dataset: Dataset, *, model: str = "", seed: int = 0) -> list[Section]:
+    """Examples both ways (drawn at random, not chosen), the worst failures both ways, and the map of both kinds.
+
+    `dataset` is the one that `result` was judged on; `model` is named in the headings where a page shows several.
+    """
+    rng = np.random.default_rng(seed)
+    whose = f" ({model})" if model else ""
+    texts = _draw(len(result.captions), TEXT_EXAMPLES, rng)
+    pictures = _draw(len(result.images), PICTURE_EXAMPLES, rng)
+    pairs = _draw(len(result.images), MAP_PAIRS, rng)
+    first_text = np.unique(result.image_of_text, return_index=True)[1][pairs]
+    random = "Drawn at random, not chosen. "
+    return [
+        TextToImage(
+            title=f"Search by text{whose}",
+            note=random + "The right picture has a green frame; if it is not among the first five, it stands last.",
+            queries=[_query(result, dataset, "t2i", i) for i in texts],
+        ),
+        ImageToText(
+            title=f"From picture to text{whose}",
+            note=random + "The right caption is marked.",
+            queries=[_query(result, dataset, "i2t", i) for i in pictures],
+        ),
+        TextToImage(
+            title=f"Worst failures, by text{whose}",
+            note="The texts whose own picture came last. Look here first: a wrong label is as likely as a weak model.",
+            queries=[_query(result, dataset, "t2i", i) for i in result.worst("t2i", FAILURES)],
+        ),
+        ImageToText(
+            title=f"Worst failures, by picture{whose}",
+            note="The pictures whose own caption came last.",
+            queries=[_query(result, dataset, "i2t", i) for i in result.worst("i2t", FAILURES)],
+        ),
+        ModalityMap(
+            title=f"Pictures and texts in one space{whose}",
+            images=result.images[pairs],
+            texts=result.texts[first_text],
+            pictures=_pictures(dataset, [result.rows[i] for i in pairs]),
+            captions=[result.captions[i] for i in first_text],
+        ),
+    ]
+
+
+def zero_shot_sections(model: str, result: ZeroShotResult) -> list[Section]:
+    """The numbers with one prompt and with all of them, and the confusion matrix."""
+    gain = result.gain.estimate
+    verdict = "is within noise" if gain.low <= 0 <= gain.high else "helps" if gain.value > 0 else "hurts"
+    return [
+        MetricTable(
+            title="Zero-shot classification",
+            note=f"Averaging {result.templates} prompts for each class {verdict}: {100 * gain.value:+.1f} points of "
+            f"top-1 ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}, p = {result.gain.p:.2g}).",
+            models={model: result.estimates, f"{model}, one prompt": result.one_prompt},
+        ),
+        Confusion(title="What is taken for what", labels=result.labels, counts=result.confusion),
+    ]
+
+
+def curation_section(
+    steps: Sequence[StepReport], raw: Dataset, *, title: str = "From raw to clean", seed: int = 0
+) -> Curation:
+    """What curation did, with pictures of some rows that each step touched, drawn at random.
+
+    Args:
+        steps: what the curation reported, in order.
+        raw: the dataset before curation, where the pictures are.
+    """
+    rng = np.random.default_rng(seed)
+    row_of = {id: row for row, id in enumerate(raw.ids)}
+    shown = []
+    for step in steps:
+        known = [change for change in step.changes if change.id in row_of]
+        drawn = [known[i] for i in _draw(len(known), STEP_EXAMPLES, rng)]
+        pictures = _pictures(raw, [row_of[change.id] for change in drawn])
+        examples = [CurationExample(picture or None, c.before, c.after) for picture, c in zip(pictures, drawn)]
+        shown.append(
+            CurationStep(step.name, step.sentence, step.rows_before, step.rows_after, len(step.changes), examples)
+        )
+    note = "The pictures are drawn at random from the rows that each step touched."
+    return Curation(title=title, note=note, steps=shown)
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, for the foot of a page."""
+    facts = {"python": platform.python_version()}
+    for package in ("torch", "transformers", "numpy", "pyarrow"):
+        try:
+            facts[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return facts | {"machine": f"{platform.system()} {platform.machine()}, {cores} cores"}
+
+
+def _query(result: RetrievalResult, dataset: Dataset, direction: Direction, query: int) -> Query:
+    found = list(enumerate(result.answers(direction, query), 1))
+    if direction == "i2t":  # a text that stands several times among the candidates is shown once, at its first place
+        found = sorted({int(result.text_ids[a.candidate]): (place, a) for place, a in reversed(found)}.values())
+    first_right = next((place, answer) for place, answer in found if answer.right)
+    listed = found[:SHOWN]
+    if first_right[0] > SHOWN:
+        listed = [*listed, first_right]
+    side = result.side(direction)
+    if direction == "t2i":
+        pictures = _pictures(dataset, [result.rows[answer.candidate] for _, answer in listed])
+        own, text = None, result.captions[query]
+        answers = [Answer(place, a.score, a.right, picture) for (place, a), picture in zip(listed, pictures)]
+    else:
+        own = _pictures(dataset, [result.rows[query]])[0]
+        text = "; ".join(result.captions[i] for i in np.flatnonzero(result.image_of_text == query))
+        answers = [Answer(place, a.score, a.right, text=result.captions[a.candidate]) for place, a in listed]
+    missed = answers[SHOWN] if len(answers) > SHOWN else None
+    return Query(text, float(side.rank()[query]), side.candidates, answers[:SHOWN], missed, own)
+
+
+def _left_out(counts: Mapping[str, int]) -> list[Section]:
+    items = [f"{count:,} × {reason}" for reason, count in counts.items() if count]
+    return [Notes(title="Left out", note="Rows that could not be judged.", items=items)] if items else []
+
+
+def _draw(count: int, wanted: int, rng: np.random.Generator) -> list[int]:
+    return sorted(int(i) for i in rng.choice(count, min(count, wanted), replace=False))
+
+
+def _pictures(dataset: Dataset, rows: Sequence[int]) -> list[bytes]:
+    """The encoded pictures of some rows; empty where one cannot be read."""
+    return [_encoded(sample) for sample in dataset.take(list(rows), fields={"images"})]
+
+
+def _encoded(sample: Sample) -> bytes:
+    try:
+        source: Any = image_source(sample)
+        return source if isinstance(source, bytes) else read_bytes(source)
+    except BadImage:
+        return b""

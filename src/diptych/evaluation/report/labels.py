@@ -1,0 +1,69 @@
+"""How numbers are named and written for people: "retrieval/i2t_r@1" is "Picture to text, R@1", 0.52 is "52.0 %"."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from diptych.types import Estimate
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric's name for people and how it is read: a share in [0, 1], a rank (lower is better) or a plain number."""
+
+    label: str
+    kind: Literal["share", "rank", "number"] = "share"
+
+    def write(self, value: float) -> str:
+        """One value with its unit."""
+        if self.kind == "share":
+            return f"{100 * value:.1f} %" if value >= 0.001 or value == 0 else f"{100 * value:.2g} %"
+        return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+    def write_short(self, value: float) -> str:
+        """The end of a scale."""
+        return f"{100 * value:.0f} %" if self.kind == "share" and value else f"{value:,.0f}"
+
+    def interval(self, estimate: Estimate) -> str:
+        """Both ends of the interval; a share's unit is left to the value before it."""
+        return " – ".join(self.write(end).removesuffix(" %") for end in (estimate.low, estimate.high))
+
+    def axis(self, estimates: list[Estimate]) -> float:
+        """The right end of a scale from 0 (or rank 1) that holds all estimates and their chance levels."""
+        top = max([e.high for e in estimates] + [e.chance or 0.0 for e in estimates])
+        if self.kind == "share":
+            return next((end for end in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8) if top <= end), 1.0)
+        return max(top, 2.0 if self.kind == "rank" else 1e-9)
+
+    def position(self, value: float, end: float) -> float:
+        """Where a value lies on that scale, in per cent of its length; ranks are on a logarithmic scale."""
+        at = math.log(max(value, 1.0)) / math.log(end) if self.kind == "rank" else value / end
+        return round(100 * min(max(at, 0.0), 1.0), 2)
+
+    def beats_chance(self, estimate: Estimate) -> bool | None:
+        """Whether the whole interval is better than chance; None where chance is not defined."""
+        if estimate.chance is None:
+            return None
+        return estimate.high < estimate.chance if self.kind == "rank" else estimate.low > estimate.chance
+
+
+_KNOWN = {
+    "retrieval/t2i_r@1": Metric("Text to picture, R@1"),
+    "retrieval/t2i_r@5": Metric("Text to picture, R@5"),
+    "retrieval/t2i_r@10": Metric("Text to picture, R@10"),
+    "retrieval/t2i_median_rank": Metric("Text to picture, median rank", "rank"),
+    "retrieval/i2t_r@1": Metric("Picture to text, R@1"),
+    "retrieval/i2t_r@5": Metric("Picture to text, R@5"),
+    "retrieval/i2t_r@10": Metric("Picture to text, R@10"),
+    "retrieval/i2t_median_rank": Metric("Picture to text, median rank", "rank"),
+    "zero_shot/top1": Metric("Zero-shot, top-1"),
+    "zero_shot/top5": Metric("Zero-shot, top-5"),
+    "zero_shot/mean_per_class": Metric("Zero-shot, mean over classes"),
+}
+
+
+def metric(name: str) -> Metric:
+    """How to write the metric `name`; one that is not known here is a plain number under its own name."""
+    return _KNOWN.get(name, Metric(name, "number"))
