@@ -57,7 +57,10 @@ def load_vision(address: str | Path, *, pooling: Pooling | None = None) -> Pretr
     if (folder / "config.json").is_file():
         return _load_hf_vision(folder, pooling)
     for file in sorted(folder.glob("*.pt*")):
-        state = torch.load(file, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # whatever a foreign or broken file leads to
+            raise InputError(f"{file}: cannot be read as a PyTorch checkpoint: {_short(error)}") from error
         if isinstance(state, Mapping) and "_conv_stem.weight" in state:
             return _load_efficientnet(state, str(file))
     raise InputError(
@@ -80,7 +83,8 @@ def load_text(address: str | Path, *, pooling: Pooling | None = None) -> Pretrai
         raise InputError(
             f"{folder}: expected a tokenizer.json (a fast tokenizer); save one with transformers' AutoTokenizer"
         )
-    state, _ = _hf_state(folder, data, pooling)
+    state, missing = _hf_state(folder, data, pooling)
+    _refuse_missing(folder, missing)
     return PretrainedText(
         config=HFTextConfig(config=data, pooling=pooling),
         state_dict=state,
@@ -136,10 +140,7 @@ def _load_hf_vision(folder: Path, pooling: Pooling | None) -> PretrainedVision:
     if pooling is None and any("pool" in key for key in missing):
         pooling = "cls"
         state, missing = _hf_state(folder, data, pooling)
-    if missing:
-        raise InputError(
-            f"{folder}: the checkpoint lacks {len(missing)} tensors of the model, e.g. {sorted(missing)[0]}"
-        )
+    _refuse_missing(folder, missing)
     return PretrainedVision(HFVisionConfig(config=data, pooling=pooling or "pooler"), state, image)
 
 
@@ -197,9 +198,19 @@ def _hf_state(folder: Path, data: dict[str, Any], pooling: Pooling) -> tuple[dic
     try:
         with _quiet():
             model = encoder(build, pooler=pooling == "pooler")
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{folder}: transformers cannot load it: {' '.join(str(error).split())[:300]}") from None
+    except Exception as error:  # whatever a foreign or broken folder leads to
+        raise InputError(f"{folder}: transformers cannot load it: {_short(error)}") from error
     return {f"model.{key}": value for key, value in model.state_dict().items()}, missing
+
+
+def _refuse_missing(folder: Path, missing: set[str]) -> None:
+    """Weights that stay random would be used in silence."""
+    if missing:
+        raise InputError(f"{folder}: the checkpoint lacks {len(missing)} tensors of the model, e.g. {min(missing)}")
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 @contextmanager
@@ -223,16 +234,21 @@ def _sentence_transformer(folder: Path) -> tuple[Pooling | None, Path]:
     file = folder / "modules.json"
     if not file.is_file():
         return None, folder
+    try:
+        modules = [
+            (module["type"].rsplit(".", 1)[-1], folder / module["path"]) for module in json.loads(file.read_text())
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{file}: expected a list of modules with 'type' and 'path'") from None
     pooling: Pooling | None = None
-    for module in json.loads(file.read_text(encoding="utf-8")):
-        kind = module["type"].rsplit(".", 1)[-1]
+    for kind, path in modules:
         if kind == "Transformer":
-            model_folder = folder / module["path"]
+            folder = path
         elif kind == "Pooling":
-            pooling = _pooling(folder / module["path"] / "config.json")
+            pooling = _pooling(path / "config.json")
         elif kind != "Normalize":  # rows are normalised by whoever compares them
             raise InputError(f"{file}: expected Transformer, Pooling and Normalize modules, got {kind}")
-    return pooling, model_folder
+    return pooling, folder
 
 
 def _pooling(file: Path) -> Pooling:
