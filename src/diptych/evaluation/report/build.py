@@ -12,6 +12,7 @@ import numpy as np
 
 from diptych.data.curate.steps import StepReport
 from diptych.data.store import Dataset, image_source
+from diptych.evaluation.report.labels import metric
 from diptych.evaluation.report.sections import (
     Answer,
     Confusion,
@@ -38,10 +39,11 @@ TEXT_EXAMPLES, PICTURE_EXAMPLES, FAILURES, MAP_PAIRS, STEP_EXAMPLES = 6, 6, 4, 8
 
 def retrieval_report(name: str, result: RetrievalResult, dataset: Dataset, command: str = "", seed: int = 0) -> Report:
     """The page of `diptych eval --task retrieval`: numbers, examples, failures, map, and what was left out."""
-    right = result.estimates["retrieval/t2i_r@10"]
+    found, share = result.estimates["retrieval/t2i_r@10"], metric("retrieval/t2i_r@10")
     summary = (
-        f"Of {right.n:,} texts, {right.value:.0%} find their picture among the first ten of {len(result.images):,} "
-        f"(95 % interval {right.low:.0%} to {right.high:.0%}); guessing finds {right.chance or 0:.1%}."
+        f"Of {found.n:,} texts, {share.write(found.value)} find their picture among the first ten of "
+        f"{len(result.images):,} (95 % interval {share.interval(found)}); "
+        f"guessing finds {share.write(found.chance or 0)}."
     )
     table = MetricTable(title="Retrieval", models={name: result.estimates})
     sections = [table, *retrieval_sections(result, dataset, seed=seed), *_left_out(result.left_out())]
@@ -50,12 +52,12 @@ def retrieval_report(name: str, result: RetrievalResult, dataset: Dataset, comma
 
 def zero_shot_report(name: str, result: ZeroShotResult, dataset: Dataset, command: str = "") -> Report:
     """The page of `diptych eval --task zero-shot`."""
-    top = result.estimates["zero_shot/top1"]
+    top, share = result.estimates["zero_shot/top1"], metric("zero_shot/top1")
     summary = (
-        f"{top.value:.0%} of {top.n:,} pictures get their own class of {len(result.labels)} "
-        f"(95 % interval {top.low:.0%} to {top.high:.0%}); guessing gets {top.chance or 0:.1%}."
+        f"{share.write(top.value)} of {top.n:,} pictures get their own class of {len(result.labels)} "
+        f"(95 % interval {share.interval(top)}); guessing gets {share.write(top.chance or 0)}."
     )
-    sections = [*zero_shot_sections(name, result), *_left_out(result.left_out())]
+    sections = [*zero_shot_sections(result), *_left_out(result.left_out())]
     return Report(f"{name} on {dataset.name}", summary, sections, command, environment())
 
 
@@ -102,18 +104,21 @@ def retrieval_sections(result: RetrievalResult, dataset: Dataset, *, model: str 
     ]
 
 
-def zero_shot_sections(model: str, result: ZeroShotResult) -> list[Section]:
+def zero_shot_sections(result: ZeroShotResult, *, model: str = "") -> list[Section]:
     """The numbers with one prompt and with all of them, and the confusion matrix."""
+    whose = f" ({model})" if model else ""
+    models, note = {"one prompt": result.one_prompt}, ""
     gain = result.gain.estimate
     verdict = "is within noise" if gain.low <= 0 <= gain.high else "helps" if gain.value > 0 else "hurts"
+    if result.templates > 1:
+        models = {f"{result.templates} prompts": result.estimates, **models}
+        note = (
+            f"Averaging {result.templates} prompts for each class {verdict}: {100 * gain.value:+.1f} points of top-1 "
+            f"({100 * gain.low:+.1f} to {100 * gain.high:+.1f}, p = {result.gain.p:.2g})."
+        )
     return [
-        MetricTable(
-            title="Zero-shot classification",
-            note=f"Averaging {result.templates} prompts for each class {verdict}: {100 * gain.value:+.1f} points of "
-            f"top-1 ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}, p = {result.gain.p:.2g}).",
-            models={model: result.estimates, f"{model}, one prompt": result.one_prompt},
-        ),
-        Confusion(title="What is taken for what", labels=result.labels, counts=result.confusion),
+        MetricTable(title=f"Zero-shot classification{whose}", note=note, models=models),
+        Confusion(title=f"What is taken for what{whose}", labels=result.labels, counts=result.confusion),
     ]
 
 
