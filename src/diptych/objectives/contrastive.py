@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from diptych.distributed import gather_with_grad, rank, world_size
+from diptych.distributed import first_row, gather_with_grad, world_size
 
 
 def softmax_contrastive(
@@ -37,7 +37,7 @@ def softmax_contrastive(
         image, text, scale = image.float(), text.float(), logit_scale.float()
         every_text = gather_with_grad(text)
         columns = every_text if extra_text is None else torch.cat([every_text, gather_with_grad(extra_text.float())])
-        labels = rank() * len(image) + torch.arange(len(image), device=image.device)
+        labels = first_row(len(image)) + torch.arange(len(image), device=image.device)
         image_logits = scale * image @ columns.t()  # (B, W B + W M)
         if world_size() == 1:
             text_logits = image_logits[:, : len(text)].t()  # the same product serves both directions
@@ -68,7 +68,7 @@ def sigmoid_contrastive(
         logits = logit_scale.float() * image.float() @ gather_with_grad(text.float()).t() + logit_bias.float()
         rows = torch.arange(len(image), device=image.device)
         signs = torch.full_like(logits, -1.0)
-        signs[rows, rank() * len(image) + rows] = 1.0
+        signs[rows, first_row(len(image)) + rows] = 1.0
         return -F.logsigmoid(signs * logits).sum() / len(image)
 
 
