@@ -44,8 +44,9 @@ _TRANSPOSE = {
 }
 _EXIF_ORIENTATION = 0x0112
 
-# `decode` holds its own, stricter bound on pixels; Pillow's warning would only repeat it, once per file.
+# Pillow's warnings would repeat, once per file, what `decode` handles: its own bound on pixels, damaged metadata.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", message="(Possibly c|C)orrupt EXIF data|Truncated File Read|Metadata Warning")
 
 
 class BadImage(InputError):
@@ -210,7 +211,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         bottom, top = (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
     else:
         bottom, top = (0.0, 65535.0) if low >= 0 and high <= 65535 else (low, high)
-    grey = (values.astype(np.float64) - bottom) * (255.0 / ((top - bottom) or 1.0))
+    grey = (values.astype(np.float64) - bottom) * 255.0 / ((top - bottom) or 1.0)
     key = image.info.get("transparency")
     if isinstance(key, int):
         grey[values == key] = 255.0

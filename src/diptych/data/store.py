@@ -251,10 +251,9 @@ class Dataset:
         if by not in FLAT and not by.startswith("texts."):
             flat = [name for name in self.fields() if name in FLAT or name.startswith("texts.")]
             raise InputError(f"{self.name}: cannot split by '{by}'; its flat fields are {', '.join(flat)}")
-        values = self.column(by)
-        keys = [("value", value) if value else ("id", id) for id, value in zip(self.ids, values)]
-        side = {key: _unit_hash(seed, *key) < fraction for key in set(keys)}
-        held = np.array([side[key] for key in keys], dtype=bool)
+        values = [value or id for id, value in zip(self.ids, self.column(by))]
+        held_out = {value: _unit_hash(seed, value) < fraction for value in set(values)}
+        held = np.array([held_out[value] for value in values], dtype=bool)
         return self.select(np.flatnonzero(~held)), self.select(np.flatnonzero(held))
 
     def fingerprint(self) -> str:
@@ -315,8 +314,8 @@ def image_source(sample: Sample) -> bytes | Path:
     raise BadImage("image missing", f"sample '{sample.id}' has no picture on disk")
 
 
-def _unit_hash(seed: int, kind: str, value: str) -> float:
-    digest = hashlib.blake2b(f"{seed}\0{kind}\0{value}".encode(), digest_size=8).digest()
+def _unit_hash(seed: int, value: str) -> float:
+    digest = hashlib.blake2b(f"{seed}\0{value}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 

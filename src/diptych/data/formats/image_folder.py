@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from diptych.data.formats import table
-from diptych.data.formats.rows import Row, Rows, decode_text, merge_by_picture, split_of, valid
+from diptych.data.formats.rows import Row, Rows, decode_text, is_dataset, merge_by_picture, split_of, valid
 from diptych.images import HEADER_BYTES, looks_like_image
 from diptych.types import EncodedImage, InputError, Rejected, Sample
 
@@ -199,7 +199,7 @@ def _files(root: Path, problems: list[Rejected] | None = None) -> Iterator[str]:
         here = root / folder
         try:
             status = here.stat()
-            if (status.st_dev, status.st_ino) in seen:
+            if (status.st_dev, status.st_ino) in seen or (folder and is_dataset(here)):
                 return
             seen.add((status.st_dev, status.st_ino))
             entries = sorted(os.scandir(here), key=lambda entry: (entry.is_symlink(), entry.name))

@@ -13,7 +13,16 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diptych.data.formats.rows import IMAGE_NAMES, Columns, Row, Rows, choose_columns, merge_by_picture, sample_of
+from diptych.data.formats.rows import (
+    IMAGE_NAMES,
+    Columns,
+    Row,
+    Rows,
+    choose_columns,
+    is_dataset,
+    merge_by_picture,
+    sample_of,
+)
 from diptych.types import EncodedImage, InputError, Rejected
 
 SUFFIXES = (".parquet", ".pq")
@@ -34,11 +43,15 @@ def recognise(path: Path) -> bool:
 
 
 def listing(path: Path) -> Iterator[Path]:
-    """The Parquet files, in order."""
+    """The Parquet files, in order, without hidden ones and those of Diptych datasets that lie below."""
     if path.is_file():
         return iter([path])
     files = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-    return iter(sorted(file for file in files if not any(p.startswith(".") for p in file.relative_to(path).parts)))
+    return iter(sorted(file for file in files if not _hidden(file.relative_to(path)) and not is_dataset(file.parent)))
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def read(path: Path) -> Rows:
@@ -108,7 +121,8 @@ def _kind(type: Any) -> str | None:
         type = type.value_type
     if pa.types.is_struct(type):
         names = {type.field(i).name: type.field(i).type for i in range(type.num_fields)}
-        return "struct" if _kind(names.get("bytes", pa.null())) == "bytes" else None
+        held = names.get("bytes")
+        return "struct" if held is not None and (_kind(held) == "bytes" or pa.types.is_null(held)) else None
     if pa.types.is_binary(type) or pa.types.is_large_binary(type) or pa.types.is_binary_view(type):
         return "bytes"
     if pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type):

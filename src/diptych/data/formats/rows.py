@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from diptych.data.writer import CARD
 from diptych.types import EncodedImage, Rejected, Sample
 
 Row = Sample | Rejected
@@ -73,7 +74,7 @@ def choose_columns(names: Iterable[str], image: str | None = None) -> Columns | 
     names = list(names)
     plain: dict[str, str] = {}
     for name in names:
-        plain.setdefault(_plain(name), name)
+        plain.setdefault(plain_name(name), name)
     image = image or next((plain[name] for name in IMAGE_NAMES if name in plain), None)
     if image is None:
         return None
@@ -107,7 +108,7 @@ def sample_of(values: dict[str, Any], columns: Columns, images: list[EncodedImag
         if found is None:
             return Rejected(id, "wrong type", f"{where}: {name}: expected text or a list of texts")
         captions += [text.strip() for text in found if text.strip()]
-        if captions and _plain(name) not in STAND_INS:
+        if captions and plain_name(name) not in STAND_INS:
             served.add(name)
     if (columns.captions or columns.numbered) and not captions:
         return Rejected(id, "caption empty", f"{where}: {', '.join((*columns.numbered, *columns.captions))}")
@@ -163,6 +164,11 @@ def decode_text(data: bytes) -> str:
     return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
 
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder is a Diptych dataset: one that lies inside a raw source is no part of it."""
+    return (folder / CARD).is_file()
+
+
 def valid(text: str) -> bool:
     """Whether `text` can be written as UTF-8: false where undecodable bytes were kept as surrogates."""
     try:
@@ -178,7 +184,8 @@ def split_of(path: str) -> str | None:
     return SPLITS.get(parts[0].casefold()) if len(parts) > 1 else None
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A column's name for comparison: without case, spaces and hyphens."""
     return re.sub(r"[\s\-]+", "_", name.strip().casefold())
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import posixpath
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +20,8 @@ from diptych.data.formats.rows import (
     choose_columns,
     decode_text,
     merge_by_picture,
+    plain_name,
     sample_of,
-    valid,
 )
 from diptych.types import EncodedImage, InputError, Rejected
 
@@ -92,9 +91,11 @@ def _row(where: str, record: dict[str, Any], table: Table, folder: Path, base: s
         return Rejected(where, "wrong type", f"{where}: {columns.image}: expected a path, got {type(file).__name__}")
     if not file or not file.strip():
         return Rejected(where, "image missing", f"{where}: {columns.image} is empty")
-    file = posixpath.normpath(posixpath.join(base, file.strip()))
-    if "\\" in file and not _exists(folder / file):  # written on Windows
+    file = file.strip()
+    if "\\" in file and not _exists(folder / base / file):  # written on Windows
         file = file.replace("\\", "/")
+    if "://" not in file:
+        file = posixpath.normpath(posixpath.join(base, file))
     table.mentioned.add(file)
     return sample_of(record, columns, [EncodedImage(None, file)], where)
 
@@ -129,8 +130,6 @@ def _json_lines(text: str, name: str) -> Iterator[tuple[str, Record]]:
 
 
 def _json_object(line: str, where: str) -> Record:
-    if not valid(line):
-        return Rejected(where, "caption not UTF-8", where)
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -213,9 +212,13 @@ def _parse(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
 
 def _unique(names: list[str]) -> list[str]:
     """Column names made distinct: a second 'caption' becomes 'caption_2'."""
-    seen: Counter[str] = Counter()
+    taken: set[str] = set()
     unique = []
     for name in names:
-        seen[name] += 1
-        unique.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+        new, n = name, 1
+        while plain_name(new) in taken:
+            n += 1
+            new = f"{name}_{n}"
+        taken.add(plain_name(new))
+        unique.append(new)
     return unique
