@@ -252,6 +252,12 @@ def test_a_killed_writer_leaves_nothing_that_opens(tmp_path):
     with pytest.raises(InputError):
         Dataset.open(left)
     os.utime(left, (0, 0))
+    aside = left.with_suffix(".old")
+    aside.mkdir()
+    os.utime(aside, (0, 0))
+    make(tmp_path / "d", 2)
+    assert sorted(os.listdir(tmp_path)) == [aside.name, "d"]  # it could have been all that is left of the dataset
+    os.utime(aside, (0, 0))
     assert len(make(tmp_path / "d", 3)) == 3 and os.listdir(tmp_path) == ["d"]  # the next writer sweeps it
 
 

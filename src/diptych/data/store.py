@@ -298,7 +298,7 @@ def is_store(path: Path) -> bool:
     if path.is_dir():
         return (path / CARD).is_file()
     try:
-        return bool(pq.read_schema(path).equals(SCHEMA))
+        return path.is_file() and bool(pq.read_schema(path).equals(SCHEMA))
     except (pa.ArrowException, OSError, ValueError):
         return False
 

@@ -202,7 +202,11 @@ class DatasetWriter:
         _replace(self._part, self.folder)
 
     def _sweep(self) -> None:
-        for path in self.folder.parent.glob(f".{self.folder.name}.*.part"):
+        """Remove what killed writers left here; what one had moved aside only if the dataset itself is there."""
+        left = list(self.folder.parent.glob(f".{self.folder.name}.*.part"))
+        if (self.folder / CARD).is_file():
+            left += self.folder.parent.glob(f".{self.folder.name}.*.old*")
+        for path in left:
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
 
@@ -219,7 +223,14 @@ def _sync(path: Path) -> None:
 def _replace(part: Path, folder: Path) -> None:
     """Give `part` the name `folder`; what stood there is moved aside first and removed last."""
     old = part.with_suffix(".old")
-    if folder.exists():
+    try:
         folder.rename(old)
-    part.rename(folder)
+    except FileNotFoundError:
+        pass
+    try:
+        part.rename(folder)
+    except OSError:  # another process has finished the same dataset in this very moment: the later one stays
+        folder.rename(old.with_suffix(".older"))
+        part.rename(folder)
+        shutil.rmtree(old.with_suffix(".older"), ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
