@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 
 import numpy as np
 import pyarrow as pa
@@ -133,6 +134,24 @@ def test_other_tables_are_left_aside(folder, caplog):
     assert "prices.csv is left aside" in caplog.text and "bare pictures" in caplog.text
 
 
+def test_tables_that_lead_to_no_file_are_left_aside(folder, caplog):
+    (folder / "log.csv").write_text("file,text\nmain.c,compiled\n")
+    assert len(samples(folder)) == 3 and "column 'file' leads to no file" in caplog.text
+
+
+def test_urls_in_a_folders_table(folder):
+    (folder / "captions.csv").write_text("image,caption\nhttps://example.org/x.png,one\n")
+    assert rejected(folder) == {"https://example.org/x.png": "image not on disk"}
+
+
+def test_pipes_do_not_block(folder):
+    os.mkfifo(folder / "a.txt")
+    assert rejected(folder) == {"a.png": "caption unreadable"}
+    os.mkfifo(folder / "captions.csv")
+    with pytest.raises(InputError, match="expected a file"):
+        open_dataset(folder)
+
+
 def test_a_caption_table_without_a_picture_column_is_an_error(folder):
     (folder / "captions.csv").write_text("article,caption\ncat,a cat\n")
     with pytest.raises(InputError, match=r"captions\.csv: no column names the picture.*article, caption"):
@@ -195,11 +214,12 @@ def test_tables_alone_and_in_their_folder(folder, name, text, encoding):
 
 
 def test_rows_of_one_picture_are_merged(folder):
-    (folder / "captions.csv").write_text("image,caption,tags\na.png,one,x\nb.jpg,two,\n./a.png,uno,y\na.png,one,x\n")
+    rows = "a.png,one,x,\nb.jpg,two,,\n./a.png,uno,y,Ann\na.png,one,x,Bob\n"
+    (folder / "captions.csv").write_text("image,caption,tags,creator\n" + rows)
     report = import_dataset(folder / "captions.csv", folder.parent / "out")
     assert (report.rows, report.merged, report.seen) == (2, 2, 2)
     first = Dataset.open(folder.parent / "out")[0]
-    assert first.captions == ["one", "uno"] and first.tags == ["x", "y"]
+    assert first.captions == ["one", "uno"] and first.tags == ["x", "y"] and first.creator == "Ann"
 
 
 def test_several_caption_columns(folder):
@@ -227,6 +247,12 @@ def test_an_unpaired_quote_costs_one_row(folder):
     (folder / "t.csv").write_text('image,caption\na.png,"never closed\nb.jpg,fine\nsub/c.png,fine too\n')
     assert rejected(folder / "t.csv") == {"t.csv:2": "row broken"}
     assert Dataset.open(folder / "imported").ids == ["b.jpg", "sub/c.png"]
+
+
+def test_columns_without_a_name(folder):
+    (folder / "t.csv").write_text(",image,caption,\n0,a.png,one,x\n")  # as pandas writes its index
+    assert samples(folder / "t.csv")["a.png"].texts == {"column_1": "0", "column_4": "x", "path": "a.png"}
+    assert samples(folder / "t.csv")["a.png"].tags == []
 
 
 def test_side_columns_find_their_fields(folder):

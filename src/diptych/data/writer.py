@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -223,10 +224,8 @@ def _sync(path: Path) -> None:
 def _replace(part: Path, folder: Path) -> None:
     """Give `part` the name `folder`; what stood there is moved aside first and removed last."""
     old = part.with_suffix(".old")
-    try:
+    with suppress(FileNotFoundError):
         folder.rename(old)
-    except FileNotFoundError:
-        pass
     try:
         part.rename(folder)
     except OSError:  # another process has finished the same dataset in this very moment: the later one stays

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from diptych.data.formats import table
-from diptych.data.formats.rows import Row, Rows, decode_text, is_dataset, merge_by_picture, split_of, valid
+from diptych.data.formats.rows import Row, Rows, decode_text, is_dataset, join_path, merge_by_picture, split_of, valid
 from diptych.images import HEADER_BYTES, looks_like_image
 from diptych.types import EncodedImage, InputError, Rejected, Sample
 
@@ -61,11 +61,10 @@ def read(path: Path) -> Rows:
             found.append(f"{file} ({own.columns})")
     rows, gone = merge_by_picture(rows)
     rest = [file for file in pictures if file not in listed]
-    texts = _caption_files(files, pictures)
+    texts, orphans = _caption_files(files, pictures)
     if texts:
         found.append(f"{len(texts):,} text files of the same name")
-    bare = not texts and not found
-    orphans = _orphans(files, pictures) if texts else []
+    bare = not found
     says = " and ".join(found) or "bare pictures, labelled by subfolder"
     items = _items(path, rows, rest, texts, orphans, bare)
     total = len(rows) + len(rest) + len(orphans)
@@ -118,10 +117,13 @@ def _label(file: str) -> str | None:
 
 def _from_table(root: Path, file: str) -> table.Table | None:
     """One table with its paths made relative to the root; None for a table that is about something else."""
+    known = PurePosixPath(file).name.lower() in TABLE_NAMES
     try:
         found = table.read_table(root / file)
+        if not known and not any(table.exists(root / path) for path in found.mentioned):
+            raise InputError(f"column '{found.columns.image}' leads to no file")
     except InputError as error:
-        if PurePosixPath(file).name.lower() in TABLE_NAMES:
+        if known:
             raise
         log.warning("%s is left aside: %s", file, error)
         return None
@@ -129,29 +131,26 @@ def _from_table(root: Path, file: str) -> table.Table | None:
     for row in found.rows:
         if isinstance(row, Sample):
             own = row.images[0].path or ""
-            path = posixpath.normpath(posixpath.join(folder, own))
+            path = join_path(folder, own)
             row.images[0].path = row.texts["path"] = path
             row.id = path if row.id == own else row.id
-    mentioned = {posixpath.normpath(posixpath.join(folder, path)) for path in found.mentioned}
-    return table.Table(found.columns, found.rows, mentioned)
+    return table.Table(found.columns, found.rows, {join_path(folder, path) for path in found.mentioned})
 
 
-def _caption_files(files: list[str], pictures: list[str]) -> dict[str, str]:
-    """picture -> text file of the same name."""
+def _caption_files(files: list[str], pictures: list[str]) -> tuple[dict[str, str], list[str]]:
+    """Picture -> text file of the same name; and the text files that look like captions of a picture that is gone."""
     texts = {file[:-4]: file for file in files if file.lower().endswith(".txt") and not _is_table(file)}
-    stems = ((file, os.path.splitext(file)[0]) for file in pictures)
-    return {file: texts[stem] for file, stem in stems if stem in texts}
-
-
-def _orphans(files: list[str], pictures: list[str]) -> list[str]:
-    """Caption files whose picture is not there."""
-    stems = {os.path.splitext(file)[0] for file in pictures}
-    texts = (file for file in files if file.lower().endswith(".txt") and not _is_table(file))
-    return [file for file in texts if file[:-4] not in stems and PurePosixPath(file).stem.lower() not in NOT_CAPTIONS]
+    stems = {file: os.path.splitext(file)[0] for file in pictures}
+    found = {file: texts[stem] for file, stem in stems.items() if stem in texts}
+    orphans = texts.keys() - stems.values()
+    lost = [stem for stem in sorted(orphans) if PurePosixPath(stem).name.lower() not in NOT_CAPTIONS]
+    return found, [texts[stem] for stem in lost] if found else []
 
 
 def _read_captions(path: Path) -> list[str] | str:
     """The captions of a text file, or the reason why there are none."""
+    if not path.is_file():  # a pipe could block for ever
+        return "caption unreadable"
     try:
         text = decode_text(path.read_bytes())
     except UnicodeDecodeError:

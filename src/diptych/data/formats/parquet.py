@@ -6,6 +6,7 @@ own rows only.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from diptych.data.formats.rows import (
     Rows,
     choose_columns,
     is_dataset,
+    join_path,
     merge_by_picture,
     sample_of,
 )
@@ -139,7 +141,7 @@ def _rows(file: Path, root: Path) -> Iterator[Row]:
         yield Rejected(where, "file broken", f"{file}: {error}")
         return
     number = 0
-    folder = Path(where).parent
+    folder = posixpath.dirname(where)
     for group in range(parquet.metadata.num_row_groups):
         end = number + parquet.metadata.row_group(group).num_rows
         try:
@@ -181,14 +183,14 @@ def _surrogates(value: Any) -> Any:
     return value.as_py() if buffer is None else buffer.to_pybytes().decode("utf-8", "surrogateescape")
 
 
-def _row(values: dict[str, Any], columns: Columns, folder: Path, where: str) -> Row:
+def _row(values: dict[str, Any], columns: Columns, folder: str, where: str) -> Row:
     held = values.get(columns.image)
     images = []
     for one in held if isinstance(held, list) else [held]:
         data = one.get("bytes") if isinstance(one, dict) else one if isinstance(one, bytes) else None
         path = one.get("path") if isinstance(one, dict) else one if isinstance(one, str) else None
-        if data is None and path and "://" not in path:
-            path = (folder / path).as_posix()
+        if data is None and path:
+            path = join_path(folder, path)
         if data is not None or path:
             images.append(EncodedImage(data, path or None))
     if not images:

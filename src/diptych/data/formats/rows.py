@@ -7,6 +7,7 @@ root) or carries their bytes; `data/importing.py` reads and checks them.
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -114,7 +115,7 @@ def sample_of(values: dict[str, Any], columns: Columns, images: list[EncodedImag
         return Rejected(id, "caption empty", f"{where}: {', '.join((*columns.numbered, *columns.captions))}")
     side = {name: _scalar(values.get(name)) for name in columns.side if name not in served}
     texts = {name: text for name, text in side.items() if text is not None}
-    tags = _tags(values.get(columns.fields.get("tags", "")))
+    tags = _tags(values.get(columns.fields["tags"])) if "tags" in columns.fields else []
     if not all(map(valid, captions)):
         return Rejected(id, "caption not UTF-8", where)
     if not all(map(valid, (*texts, *texts.values(), *tags, *(text for text in part.values() if text)))):
@@ -154,6 +155,8 @@ def merge_by_picture(rows: Iterable[Row]) -> tuple[list[Row], int]:
             kept.captions += [caption for caption in row.captions if caption not in kept.captions]
             kept.tags += [tag for tag in row.tags if tag not in kept.tags]
             kept.texts = row.texts | kept.texts
+            for name in ("label", "source", "license", "url", "creator", "split"):
+                setattr(kept, name, getattr(kept, name) or getattr(row, name))
     return merged, gone
 
 
@@ -162,6 +165,11 @@ def decode_text(data: bytes) -> str:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return data.decode("utf-16", "surrogatepass")
     return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+
+
+def join_path(folder: str, path: str) -> str:
+    """A path of a row, made relative to where `folder` starts from; a URL stays as it is."""
+    return path if "://" in path else posixpath.normpath(posixpath.join(folder, path))
 
 
 def is_dataset(folder: Path) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from diptych.data.formats.rows import (
     Rows,
     choose_columns,
     decode_text,
+    join_path,
     merge_by_picture,
     plain_name,
     sample_of,
@@ -61,6 +61,8 @@ def listing(path: Path) -> Iterator[Path]:
 
 def read_table(path: Path) -> Table:
     """Read all of a table. Raises `InputError` if it is not text or no column holds picture paths."""
+    if not path.is_file():  # a pipe could block for ever
+        raise InputError(f"{path}: expected a file")
     try:
         text = decode_text(path.read_bytes())
     except (OSError, UnicodeDecodeError) as error:
@@ -72,7 +74,8 @@ def read_table(path: Path) -> Table:
     else:
         columns, records, names = _delimited(text, path)
     if columns is None:
-        found = f", found {', '.join(names[:12])[:200]}" if names else ""
+        listed = ", ".join(names[:12])[:200].encode("utf-8", "replace").decode()
+        found = f", found {listed}" if names else ""
         raise InputError(
             f"{path}: no column names the picture files; expected one called file_name, image, path or alike{found}"
         )
@@ -92,10 +95,9 @@ def _row(where: str, record: dict[str, Any], table: Table, folder: Path, base: s
     if not file or not file.strip():
         return Rejected(where, "image missing", f"{where}: {columns.image} is empty")
     file = file.strip()
-    if "\\" in file and not _exists(folder / base / file):  # written on Windows
+    if "\\" in file and not exists(folder / base / file):  # written on Windows
         file = file.replace("\\", "/")
-    if "://" not in file:
-        file = posixpath.normpath(posixpath.join(base, file))
+    file = join_path(base, file)
     table.mentioned.add(file)
     return sample_of(record, columns, [EncodedImage(None, file)], where)
 
@@ -104,7 +106,7 @@ def _base(table: Path, files: list[str]) -> str:
     """The folder, relative to the table's, from which its paths lead to files: its own, or `images` beside it."""
     probes = files[:PROBE_ROWS]
     for base in _bases(table):
-        if any(_exists(table.parent / base / file.strip()) for file in probes):
+        if any(exists(table.parent / base / file.strip()) for file in probes):
             return base
     return ""
 
@@ -113,7 +115,8 @@ def _bases(table: Path) -> tuple[str, ...]:
     return ("", "images", "Images", table.stem)
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Whether a file is there; a path that no file system allows leads to none."""
     try:
         return path.is_file()
     except (OSError, ValueError):
@@ -150,8 +153,8 @@ def _lines(text: str) -> list[str]:
 class _Rewindable:
     """Lines for the csv reader that can be set back, so that a broken row costs one line, not the rest of the file."""
 
-    def __init__(self, text: str) -> None:
-        self.lines = _lines(text)
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
         self.at = 0
 
     def __iter__(self) -> _Rewindable:
@@ -167,21 +170,28 @@ class _Rewindable:
 def _delimited(text: str, path: Path) -> tuple[Columns | None, Records, list[str]]:
     """Find the delimiter by which the header names a picture column, then read the rows; the header comes along."""
     delimiters = "\t,;|" if path.suffix.lower() == ".tsv" else ",\t;|"
-    headers = [next((cells for _, cells in _parse(text, d) if isinstance(cells, list)), []) for d in delimiters]
+    lines = _lines(text)
+    headers = [_first(lines, delimiter) for delimiter in delimiters]
     for delimiter, cells in zip(delimiters, headers):
         names = _unique(cells)
         if (columns := choose_columns(names)) is not None:
-            return columns, _records(text, delimiter, names, path.name)[1:], names
+            return columns, _records(lines, delimiter, names, path.name)[1:], names
     for delimiter, cells in zip(delimiters, headers):  # no header: two columns, the first of which leads to a file
-        if len(cells) == 2 and any(_exists(path.parent / base / cells[0].strip()) for base in _bases(path)):
+        if len(cells) == 2 and any(exists(path.parent / base / cells[0].strip()) for base in _bases(path)):
             names = ["path", "caption"]
-            return choose_columns(names), _records(text, delimiter, names, path.name), names
+            return choose_columns(names), _records(lines, delimiter, names, path.name), names
     return None, [], max(headers, key=len)
 
 
-def _records(text: str, delimiter: str, names: list[str], file: str) -> Records:
+def _first(lines: list[str], delimiter: str) -> list[str]:
+    """The cells of the first row; none if it is broken."""
+    cells = next(_parse(lines, delimiter), (0, ""))[1]
+    return cells if isinstance(cells, list) else []
+
+
+def _records(lines: list[str], delimiter: str, names: list[str], file: str) -> Records:
     records: Records = []
-    for line, cells in _parse(text, delimiter):
+    for line, cells in _parse(lines, delimiter):
         where = f"{file}:{line}"
         if isinstance(cells, str):
             records.append((where, Rejected(where, "row broken", f"{where}: {cells}")))
@@ -193,28 +203,28 @@ def _records(text: str, delimiter: str, names: list[str], file: str) -> Records:
     return records
 
 
-def _parse(text: str, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+def _parse(lines: list[str], delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
     """(line number, cells) of each row that is not blank; a sentence in place of the cells of a broken row."""
-    lines = _Rewindable(text)
-    while lines.at < len(lines.lines):
-        start = lines.at
+    source = _Rewindable(lines)
+    while source.at < len(lines):
+        start = source.at
         try:
-            for cells in csv.reader(lines, delimiter=delimiter, strict=True):
+            for cells in csv.reader(source, delimiter=delimiter, strict=True):
                 if len(cells) > 1 or any(cell.strip() for cell in cells):
                     yield start + 1, cells
-                start = lines.at
+                start = source.at
         except csv.Error as error:
-            line = lines.lines[start]
-            lines.at = start + 1
+            source.at = start + 1
             # Paired quotes that the rules forbid are somebody's speech: read this line as if quotes meant nothing.
-            yield start + 1, line.split(delimiter) if line.count('"') % 2 == 0 else str(error)
+            yield start + 1, lines[start].split(delimiter) if lines[start].count('"') % 2 == 0 else str(error)
 
 
 def _unique(names: list[str]) -> list[str]:
-    """Column names made distinct: a second 'caption' becomes 'caption_2'."""
+    """Column names made distinct and not blank: a second 'caption' becomes 'caption_2'."""
     taken: set[str] = set()
     unique = []
-    for name in names:
+    for i, given in enumerate(names, 1):
+        name = given.strip() or f"column_{i}"
         new, n = name, 1
         while plain_name(new) in taken:
             n += 1
