@@ -44,7 +44,7 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 
 def override(config: T, assignments: Mapping[str, str], source: str = "command line") -> T:
-    """A copy of `config` with dotted fields set, e.g. `{"vision.width": "192"}`. Values are text; types come from the fields.
+    """A copy of `config` with dotted fields set, e.g. `{"vision.width": "192"}`. Values are text; fields give types.
 
     JSON is understood where text is not enough: `{"groups": '[["visual", null]]'}`.
     """
@@ -57,7 +57,9 @@ def override(config: T, assignments: Mapping[str, str], source: str = "command l
                 raise InputError(f"{source}: unknown key '{dotted}'")
             node = node[name]
         if leaf not in node:
-            raise InputError(f"{source}: unknown key '{dotted}'; '{'.'.join(parents) or 'top level'}' has {', '.join(node)}")
+            raise InputError(
+                f"{source}: unknown key '{dotted}'; '{'.'.join(parents) or 'top level'}' has {', '.join(node)}"
+            )
         node[leaf] = _plain(text)
     return parse(type(config), data, source)
 

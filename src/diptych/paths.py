@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """The cache folder: `$DIPTYCH_CACHE`, else `$XDG_CACHE_HOME/diptych`, else `~/.cache/diptych`. It may not exist yet."""
+    """`$DIPTYCH_CACHE`, else `$XDG_CACHE_HOME/diptych`, else `~/.cache/diptych`. It may not exist yet."""
     own = os.environ.get("DIPTYCH_CACHE")
     if own:
         return Path(own).expanduser()

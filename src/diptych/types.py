@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class InputError(ValueError):
-    """Bad input from outside: one sentence that names the file, the field and what was expected. The CLI exits with 2."""
+    """Bad input: one sentence that names the file, the field and what was expected. The CLI exits with 2."""
 
 
 # ---------------------------------------------------------------- the record
@@ -79,7 +79,7 @@ class Question:
 
 @dataclass(slots=True)
 class Sample:
-    """One record for every kind of label: paired data, annotations and web scrapes differ only in which fields are full.
+    """One record for every kind of label: pairs, annotations and web scrapes differ only in which fields are full.
 
     Every field but `id` may be empty. `texts` holds named side texts as the source had them ("title", "description",
     "file_name"); `captions` holds what a model is trained and judged on. `scores` holds what filters measured.
@@ -185,7 +185,7 @@ class Processor(Protocol):
     """
 
     def decode_image(self, data: bytes | Path | Any) -> Any:
-        """One picture (encoded bytes, a path, a PIL image or an array) as a uint8 array H x W x 3 at the model's size."""
+        """One picture (encoded bytes, a path, a PIL image, an array) as uint8 H x W x 3 at the model's size."""
         ...
 
     def collate(self, ids: list[str], images: list[Any] | None, texts: list[str] | None) -> Batch:
@@ -234,6 +234,15 @@ class HasFrozenImageTower(Protocol):
     def embed_image_features(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B D2"]: ...
 
     def image_tower_fingerprint(self) -> str: ...
+
+
+@runtime_checkable
+class HasFrozenTextTower(Protocol):
+    """The text tower never changes; `text_features` is what it gives before any rule or head (ASIF)."""
+
+    processor: Processor
+
+    def text_features(self, tokens: Int[Tensor, "B T"], token_mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]: ...
 
 
 @runtime_checkable

@@ -132,7 +132,7 @@ def test_loss_leaves_autocast() -> None:
 
 @pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
 def test_rows_of_each_process_average_to_the_whole(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two pretended processes, each with some of the rows and the columns of both: the mean over rows is the plain loss."""
+    """Two pretended processes with some rows each and the columns of both: the mean over rows is the plain loss."""
     import diptych.objectives.contrastive as module
 
     image, text = _pairs(6, 4)

@@ -46,7 +46,8 @@ class ASIFConfig:
     """Two frozen towers and the rule between them.
 
     Attributes:
-        vision, text, image: as the pretrained towers have them; `ASIF.new` fills them in from the addresses.
+        vision, text: as the pretrained towers have them; `ASIF.new` fills them in from the addresses.
+        image: how pictures are prepared; None means as the pretrained tower was trained.
         image_address, text_address: where `ASIF.new` takes the towers from ("hf:...", a folder, "pypi:...").
         k: similarities that are kept in each row; all, where there are fewer pairs.
         image_power, text_power: p of each side; the larger, the more the nearest pairs decide.
@@ -58,7 +59,7 @@ class ASIFConfig:
 
     vision: VisionConfig = field(default_factory=EfficientNetConfig)
     text: TextConfig = field(default_factory=TextTransformerConfig)
-    image: ImageConfig = field(default_factory=ImageConfig)
+    image: ImageConfig | None = None
     image_address: str | None = None
     text_address: str | None = None
     k: int = 800
@@ -104,7 +105,8 @@ class ASIF(nn.Module):
         super().__init__()
         self.config = config
         self.processor = processor
-        self.normalize = Normalize(config.image.mean, config.image.std)
+        image = config.image or ImageConfig()
+        self.normalize = Normalize(image.mean, image.std)
         self.visual = build_vision(config.vision)
         self.textual = build_text(config.text)
         self.register_buffer("image_anchors", torch.empty(0, self.visual.width))
@@ -123,7 +125,7 @@ class ASIF(nn.Module):
         if config.image_address is None or config.text_address is None:
             raise InputError("asif: image_address, text_address: expected the addresses of two pretrained towers")
         vision, text = load_vision(config.image_address), load_text(config.text_address)
-        image = ImageConfig(**vision.image)
+        image = config.image or ImageConfig(**vision.image)
         words = TextProcessor.from_file(text.tokenizer_file, text.max_length)
         config = dataclasses.replace(config, vision=vision.config, text=text.config, image=image)
         model = cls(config, PairProcessor(ImageProcessor(image), words))

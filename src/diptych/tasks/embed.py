@@ -17,7 +17,16 @@ from diptych.data.store import Dataset, image_source
 from diptych.images import BadImage, read_bytes
 from diptych.machine import Precision, best_device, uses_bf16
 from diptych.tasks.running import computing, ready
-from diptych.types import EncodedImage, EncodesImages, EncodesTexts, HasFrozenImageTower, InputError, Rejected, Sample
+from diptych.types import (
+    EncodedImage,
+    EncodesImages,
+    EncodesTexts,
+    HasFrozenImageTower,
+    HasFrozenTextTower,
+    InputError,
+    Rejected,
+    Sample,
+)
 
 Pictures = Sequence[Any] | np.ndarray | Dataset
 Progress = Callable[[int, int], None]
@@ -123,6 +132,31 @@ def embed_texts(
 
     Texts of like length share a batch, so that little of it is padding. Other arguments are those of `embed_images`.
     """
+    return _unit_rows(_text_rows(model, model.encode_text, texts, batch_size, device, precision, progress))
+
+
+def text_features(
+    model: HasFrozenTextTower,
+    texts: Sequence[str],
+    *,
+    batch_size: int = 64,
+    device: str = "auto",
+    precision: Precision = "auto",
+    progress: Progress | None = None,
+) -> Float[np.ndarray, "N D"]:
+    """One float32 row of the frozen text tower for each text, before anything trained; as `embed_texts` otherwise."""
+    return _text_rows(model, model.text_features, texts, batch_size, device, precision, progress)
+
+
+def _text_rows(
+    model: Any,
+    encode: Callable[..., torch.Tensor],
+    texts: Sequence[str],
+    batch_size: int,
+    device: str,
+    precision: Precision,
+    progress: Progress | None,
+) -> Float[np.ndarray, "N D"]:
     if isinstance(texts, str):
         raise InputError(f"texts: expected a list of texts, got the text {texts[:40]!r}")
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
@@ -134,13 +168,13 @@ def embed_texts(
             if batch.tokens is None or batch.token_mask is None:
                 raise InputError("model: its processor gives no tokens, so it cannot embed texts")
             with computing(place, precision):
-                rows = model.encode_text(batch.tokens.to(place), batch.token_mask.to(place)).float().cpu().numpy()
+                rows = encode(batch.tokens.to(place), batch.token_mask.to(place)).float().cpu().numpy()
             if vectors is None:
                 vectors = np.empty((len(texts), rows.shape[1]), np.float32)
             vectors[some] = rows
             if progress is not None:
                 progress(start + len(some), len(texts))
-    return np.empty((0, 0), np.float32) if vectors is None else _unit_rows(vectors)
+    return np.empty((0, 0), np.float32) if vectors is None else vectors
 
 
 def image_features(
