@@ -19,7 +19,8 @@ from diptych.tasks.embed import Pictures, Progress, stream_images
 from diptych.tasks.retrieve import picture_ids
 from diptych.types import EncodesImages, InputError, Rejected
 
-_SAVE_EVERY = 256  # pictures, and more where saving would take more than a twentieth of the time
+_SAVE_EVERY = 256  # pictures
+_WORK_PER_SAVE = 20  # but no sooner than after so many times the time that the last save took
 _FIELDS = ("label", "source", "license", "url", "creator", "split")
 
 
@@ -110,7 +111,7 @@ def embed_into(
             if progress is not None:
                 progress(max([*batch.positions, *batch.rejected]) + 1, len(images))
             unsaved += len(batch.positions) + len(batch.rejected)
-            if unsaved >= _SAVE_EVERY and time.monotonic() - saved_at > 20 * save_took:
+            if unsaved >= _SAVE_EVERY and time.monotonic() - saved_at >= _WORK_PER_SAVE * save_took:
                 start = time.monotonic()
                 save()
                 unsaved, saved_at = 0, time.monotonic()
@@ -125,10 +126,14 @@ def model_fingerprint(model: Any) -> str:
     digest = hashlib.blake2b(digest_size=16)
     config = getattr(model, "config", None)
     digest.update(f"{type(model).__qualname__} {config!r} {model.processor.fingerprint()}".encode())
-    for name, tensor in model.state_dict().items() if isinstance(model, nn.Module) else ():
+    state = model.state_dict() if isinstance(model, nn.Module) else {}
+    for name, tensor in state.items():
+        if not isinstance(tensor, torch.Tensor):  # what a module keeps besides weights
+            digest.update(f"{name} {tensor!r}".encode())
+            continue
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         # channels-last and plain weights are the same weights
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
