@@ -1,8 +1,8 @@
 """How fast pictures and texts become vectors: `python benchmarks/embed.py [--pictures 1024] [--texts 2048]`.
 
 From Parquet with the built-in 128-px pictures to vectors with EfficientNet-Lite0 (224 px), and from captions to vectors
-with MiniLM. The naive peer, in the same run, is what a script would do: float32, pictures decoded one after the other in
-the same thread, channels first, batch norms not folded; texts in the order they come. Where weights cannot be
+with MiniLM. The naive peer, in the same run, is what a script would do: float32, pictures decoded one after the other
+in the same thread, channels first, batch norms not folded; texts in the order they come. Where the weights cannot be
 had, random ones of the same shape and a tokenizer learnt from the captions are used; the speed is the same.
 """
 
@@ -84,9 +84,8 @@ def measure(name: str, count: int, rounds: int, run: Callable[[], np.ndarray[Any
 
 def compare(ratio: float, rows: np.ndarray[Any, Any], plain: np.ndarray[Any, Any]) -> None:
     cosines = (rows[: len(plain)] * plain).sum(axis=1)
-    print(
-        f"{'':44}{ratio:10.1f} x the naive; cosine to its vectors: mean {cosines.mean():.5f}, least {cosines.min():.5f}\n"
-    )
+    doubt = f"cosine to its vectors: mean {cosines.mean():.5f}, least {cosines.min():.5f}"
+    print(f"{'':44}{ratio:10.1f} x the naive; {doubt}\n")
 
 
 def main() -> None:
