@@ -1,1 +1,75 @@
-"""Diptych builds, judges and uses vision-language models on a person's own images and text."""
+"""Diptych builds, judges and uses vision-language models on a person's own images and text.
+
+    import diptych
+
+    model = diptych.load("pocket")
+    hits = diptych.retrieve(model, ["a red car"], paths, k=5)
+
+Everything is imported on first use, so that `import diptych` is instant.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diptych.api import (
+        build_index,
+        classify,
+        embed_images,
+        embed_texts,
+        evaluate,
+        load,
+        open_dataset,
+        retrieve,
+        train,
+    )
+    from diptych.data.curate import curate
+    from diptych.recipes import recipe
+    from diptych.types import InputError, Sample
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "build_index": "diptych.api",
+    "classify": "diptych.api",
+    "curate": "diptych.data.curate",
+    "embed_images": "diptych.api",
+    "embed_texts": "diptych.api",
+    "evaluate": "diptych.api",
+    "InputError": "diptych.types",
+    "load": "diptych.api",
+    "open_dataset": "diptych.api",
+    "recipe": "diptych.recipes",
+    "retrieve": "diptych.api",
+    "Sample": "diptych.types",
+    "train": "diptych.api",
+}
+__all__ = [
+    "InputError",
+    "Sample",
+    "build_index",
+    "classify",
+    "curate",
+    "embed_images",
+    "embed_texts",
+    "evaluate",
+    "load",
+    "open_dataset",
+    "recipe",
+    "retrieve",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'diptych' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

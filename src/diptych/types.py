@@ -246,6 +246,15 @@ class HasFrozenTextTower(Protocol):
 
 
 @runtime_checkable
+class StoresPairs(Protocol):
+    """Learns by keeping pairs and not by training (ASIF)."""
+
+    def add_pairs(self, image_features: Any, text_features: Any, names: Any) -> None: ...
+
+    def remove_pairs(self, names: Any) -> None: ...
+
+
+@runtime_checkable
 class ExplainsSimilarity(Protocol):
     """Can say why an image and a text are similar, by the stored pairs behind the score (ASIF)."""
 

@@ -23,7 +23,7 @@ FAMILIES: dict[str, str] = {
 }
 
 # ready-made models: a function without arguments that gives one
-MODELS: dict[str, str] = {"pocket": "diptych.models.pocket:load"}
+MODELS: dict[str, str] = {"pocket": "diptych.pocket:load"}
 
 
 def family(name: str) -> Any:

@@ -1,0 +1,200 @@
+"""The public verbs. Each joins the parts that do the work; models and datasets may be given by address or as objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from diptych import data, distributed, models, tasks
+from diptych.config import as_dict
+from diptych.data import Dataset
+from diptych.data.loader import Loader
+from diptych.evaluation.retrieve import RetrievalResult, evaluate_retrieval
+from diptych.evaluation.zero_shot import ZeroShotResult, evaluate_zero_shot
+from diptych.pocket import add_pairs
+from diptych.recipes import Recipe
+from diptych.recipes import recipe as resolve
+from diptych.search.build import Built
+from diptych.search.build import build_index as build
+from diptych.training.loop import train as run_loop
+from diptych.training.run import TrainResult
+from diptych.types import Estimate, HasFrozenImageTower, InputError, StoresPairs
+
+Task = Literal["retrieval", "zero-shot"]
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much is done, and how much there is."""
+
+MODEL_FOLDER = "model"
+
+
+class Trained(NamedTuple):
+    """What `train` made.
+
+    Attributes:
+        model: trained, in eval mode.
+        folder: the saved model.
+        held_out: the part of the data that was not trained on, or None.
+        estimates: retrieval on the held-out part, by name; empty without one.
+        run: what the loop reports; None for a family that trains nothing.
+    """
+
+    model: Any
+    folder: Path
+    held_out: Dataset | None
+    estimates: dict[str, Estimate]
+    run: TrainResult | None
+
+
+def load(address: str | Path) -> Any:
+    """A model by its address: "pocket", a folder (ours or Hugging Face's CLIP), or "hf:ORG/NAME"."""
+    return models.load(address)
+
+
+def open_dataset(address: str | Path) -> Dataset:
+    """A dataset by its address: "clipart", a Diptych dataset, or raw data of a known format."""
+    return data.open_dataset(address)
+
+
+def embed_images(model: Any, images: Any, **options: Any) -> Any:
+    """float32, L2-normalised rows for pictures: paths, PIL images, arrays, bytes or a dataset. See `tasks.embed`."""
+    return tasks.embed_images(_model(model), images, **options)
+
+
+def embed_texts(model: Any, texts: Sequence[str], **options: Any) -> Any:
+    """float32, L2-normalised rows for texts. See `tasks.embed`."""
+    return tasks.embed_texts(_model(model), texts, **options)
+
+
+def classify(model: Any, images: Any, labels: Sequence[str], **options: Any) -> list[tasks.Classification]:
+    """Zero-shot: the class of each picture among `labels`. See `tasks.classify`."""
+    return tasks.classify(_model(model), images, labels, **options)
+
+
+def retrieve(model: Any, queries: Sequence[Any], images: Any, k: int = 10, **options: Any) -> list[list[tasks.Hit]]:
+    """For each query, a text or a picture, the `k` best of `images`. See `tasks.retrieve`."""
+    return tasks.retrieve(_model(model), queries, images, k, **options)
+
+
+def build_index(model: Any, images: Any, to: str | Path, **options: Any) -> Built:
+    """A vector index of pictures in the folder `to`; goes on where an interrupted build stopped. See `search.build`."""
+    return build(_model(model), images, to, **options)
+
+
+def evaluate(model: Any, dataset: Any, task: Task = "retrieval", **options: Any) -> RetrievalResult | ZeroShotResult:
+    """Judge a model: every number with interval, n and chance in `.estimates`.
+
+    Args:
+        model: a model or its address.
+        dataset: a dataset or its address; captions are needed for "retrieval", labels for "zero-shot".
+        options: `batch_size`, `device`, `seed`, and `labels`, `templates` for "zero-shot".
+
+    Raises:
+        InputError: an unknown task, or data without what the task needs.
+    """
+    evaluators: dict[str, Callable[..., RetrievalResult | ZeroShotResult]] = {
+        "retrieval": evaluate_retrieval,
+        "zero-shot": evaluate_zero_shot,
+    }
+    if task not in evaluators:
+        raise InputError(f"task: expected {' or '.join(evaluators)}, got {task!r}")
+    return evaluators[task](_model(model), _dataset(dataset), **options)
+
+
+def train(
+    recipe: Recipe | str,
+    dataset: Any,
+    out: str | Path,
+    *,
+    resume: bool = True,
+    show: Literal["auto", "live", "plain", "silent"] = "auto",
+    command: str | None = None,
+    progress: Progress | None = None,
+) -> Trained:
+    """Train a family on a dataset, judge it on a held-out part, and save it in `out/model`.
+
+    A run that is already in `out` goes on from its newest checkpoint. Under torchrun every process trains its share of
+    each batch, with negatives from all of them. A family that trains nothing (ASIF) stores the pairs instead.
+
+    Args:
+        recipe: from `diptych.recipe`, or a family's name for its first preset.
+        dataset: a dataset or its address.
+        out: the run folder: resolved config, metrics, TensorBoard events, checkpoints, the saved model.
+        resume: False refuses a folder that holds a run.
+        show: what the loop prints on standard error.
+        command: what made this run, for the model card.
+        progress: called while features of frozen towers are computed.
+
+    Raises:
+        InputError: settings, data or folder do not fit.
+    """
+    recipe = resolve(recipe) if isinstance(recipe, str) else recipe
+    whole, out = _dataset(dataset), Path(out)
+    rest, held_out = _split(whole, recipe)
+    captions = [caption for texts in rest.column("captions") for caption in texts or ()]
+    if not captions:
+        raise InputError(f"{whole.name}: expected samples with captions to train on")
+    model = models.family(recipe.family).new(recipe.model, captions, seed=recipe.training.seed)
+    distributed.setup(recipe.training.device)
+    try:
+        result = None
+        if isinstance(model, StoresPairs):
+            add_pairs(model, rest, progress)
+        else:
+            result = _fit(model, rest, recipe, out, resume, show, progress)
+        estimates: dict[str, Estimate] = {}
+        if distributed.is_main() and (result is None or result.finished):
+            if held_out is not None:
+                estimates = dict(evaluate_retrieval(model, held_out, seed=recipe.loader.seed).estimates)
+            card = {"data": whole.name, "samples": len(rest), "command": command, "metrics": estimates}
+            models.save(model, out / MODEL_FOLDER, card)
+        distributed.barrier()
+    finally:
+        distributed.teardown()
+    return Trained(model.eval(), out / MODEL_FOLDER, held_out, estimates, result)
+
+
+def _fit(
+    model: Any, dataset: Dataset, recipe: Recipe, out: Path, resume: bool, show: Any, progress: Progress | None
+) -> TrainResult:
+    features = None
+    if isinstance(model, HasFrozenImageTower) and not recipe.loader.augment:
+        said = None if progress is None else lambda done, total: progress("features of the locked tower", done, total)
+        features = tasks.image_features(model, dataset, progress=said)
+    loader = Loader(
+        dataset,
+        model.processor,
+        min(recipe.loader.batch_size, len(dataset)),
+        shuffle=True,
+        drop_last=True,
+        seed=recipe.loader.seed,
+        threads=recipe.loader.threads,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+        image_features=features,
+        augment=recipe.loader.augment,
+    )
+    run: Mapping[str, Any] = {
+        "family": recipe.family,
+        "model": as_dict(model.config),
+        "loader": as_dict(recipe.loader),
+        "data": dataset.fingerprint(),
+    }
+    return run_loop(model, loader, recipe.training, out, run=run, resume=resume, show=show)
+
+
+def _split(dataset: Dataset, recipe: Recipe) -> tuple[Dataset, Dataset | None]:
+    if not recipe.loader.held_out:
+        return dataset, None
+    rest, held_out = dataset.split(recipe.loader.held_out, by=recipe.loader.split_by, seed=recipe.loader.seed)
+    if not len(rest):
+        raise InputError(f"{dataset.name}: nothing is left to train on after holding out by '{recipe.loader.split_by}'")
+    return rest, held_out if len(held_out) else None
+
+
+def _model(model: Any) -> Any:
+    return models.load(model) if isinstance(model, (str, Path)) else model
+
+
+def _dataset(dataset: Any) -> Dataset:
+    return data.open_dataset(dataset) if isinstance(dataset, (str, Path)) else dataset
