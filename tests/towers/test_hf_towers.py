@@ -104,7 +104,7 @@ def test_a_pooler_that_nobody_reads_is_left_out() -> None:
     [
         ({}, "no 'model_type'"),
         ({"model_type": "no-such-model"}, "cannot build model_type 'no-such-model'"),
-        ({"model_type": "bert", "hidden_size": "wide"}, "hidden_size"),
+        ({"model_type": "bert", "hidden_size": "wide"}, "cannot build model_type 'bert'"),
     ],
 )
 def test_bad_configs_are_named(config: dict[str, Any], message: str) -> None:

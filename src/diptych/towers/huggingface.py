@@ -93,7 +93,7 @@ def model_from_config(config: dict[str, Any], *, pooler: bool, source: str) -> A
     try:
         parsed = AutoConfig.for_model(name, **rest)
         return encoder(lambda **options: AutoModel.from_config(parsed, dtype=torch.float32, **options), pooler=pooler)
-    except (ValueError, StrictDataclassError) as error:
+    except (ValueError, TypeError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{source}: transformers cannot build model_type '{name}': {reason[:300]}") from None
 
