@@ -2,8 +2,8 @@
 
     python scripts/build_clipart.py RAW.parquet src/diptych/data/builtin/clipart.parquet
 
-The raw columns are image (struct of bytes and path), title, description, tags, creator and license. Nothing is cleaned:
-that is the work of `diptych data curate`.
+The raw columns are image (struct of bytes and path), title, description, tags, creator and license. The label is the
+library's top folder. Nothing is cleaned: that is the work of `diptych data curate`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ SOURCE = "Open Clip Art Library"
 def sample_of(row: dict) -> Sample:
     """One raw row as a sample."""
     path, title = row["image"]["path"], row["title"]
+    shelf = path.split("/")[0].replace("_", " ")
     return Sample(
         id=path,
         images=[EncodedImage(row["image"]["bytes"], path)],
         captions=[title.strip()] if title.strip() else [],
+        label=None if shelf == "unsorted" else shelf,
         tags=row["tags"],
         texts={"title": title, "description": row["description"], "path": path},
         source=SOURCE,

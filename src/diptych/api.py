@@ -1,4 +1,4 @@
-"""The public verbs. Each joins the parts that do the work; models and datasets may be given by address or as objects."""
+"""The public verbs. Each joins the parts that do the work; models and datasets are given by address or as objects."""
 
 from __future__ import annotations
 

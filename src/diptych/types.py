@@ -196,6 +196,10 @@ class Processor(Protocol):
         """A short hash of everything that changes what a model sees."""
         ...
 
+    def image_fingerprint(self) -> str:
+        """The part of `fingerprint` that concerns pictures."""
+        ...
+
 
 @runtime_checkable
 class EncodesImages(Protocol):

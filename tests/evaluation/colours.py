@@ -69,6 +69,9 @@ class ColourProcessor:
     def fingerprint(self) -> str:
         return "colours"
 
+    def image_fingerprint(self) -> str:
+        return self.fingerprint()
+
 
 class Oracle:
     """Sees the colour and knows its name; each colour is a direction of the joint space."""

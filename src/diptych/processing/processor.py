@@ -55,6 +55,10 @@ class PairProcessor:
         """A short hash of everything that changes what a model sees."""
         return hashlib.sha256(f"{self.image.fingerprint()} {self.text.fingerprint()}".encode()).hexdigest()[:16]
 
+    def image_fingerprint(self) -> str:
+        """A short hash of what becomes of pictures alone: a cache of image features outlives a new tokenizer."""
+        return self.image.fingerprint()
+
     def save(self, folder: str | Path) -> None:
         """Write `preprocessor_config.json`, `tokenizer.json` and `tokenizer_config.json`."""
         self.image.save(folder)

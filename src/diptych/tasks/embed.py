@@ -318,7 +318,7 @@ def _threads() -> int:
 
 def _tower_key(model: HasFrozenImageTower, device: str, precision: Precision) -> str:
     kind = "bf16" if uses_bf16(best_device(device), precision) else "fp32"
-    return f"{model.image_tower_fingerprint()}-{model.processor.fingerprint()}-{kind}"
+    return f"{model.image_tower_fingerprint()}-{model.processor.image_fingerprint()}-{kind}"
 
 
 def _contents(dataset: Dataset) -> list[str]:
