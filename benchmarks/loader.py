@@ -127,13 +127,13 @@ def measure(kind: str, count: int, repeats: int, root: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=400, help="of the smallest kind; fewer of the larger ones")
+    parser.add_argument("--pictures", type=int, default=400, help="of 256 px; more of the smaller, fewer of the larger")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     print(f"{os.cpu_count()} cores; pictures per second, best of {options.repeats}")
     print(f"{'':28}{'diptych':>9} {'plain':>9}   ratio")
     for kind, (width, height, _) in KINDS.items():
-        count = max(2 * BATCH, options.pictures * 128 * 128 // (width * height))
+        count = max(2 * BATCH, options.pictures * 256 * 256 // (width * height))
         with tempfile.TemporaryDirectory() as folder:
             measure(kind, count, options.repeats, Path(folder))
 

@@ -85,7 +85,7 @@ def test_transparency_is_flattened_on_white():
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("format", ["PNG", "TIFF"])
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "JPEG", "WEBP"])
 def test_orientation_is_applied_once(orientation, format):
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -93,7 +93,9 @@ def test_orientation_is_applied_once(orientation, format):
     decoded = decode(data)
     assert decoded.size == ((24, 16) if orientation < 5 else (16, 24))
     assert decoded.tobytes() == ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB").tobytes()
-    assert decode(decoded).tobytes() == decoded.tobytes()  # nothing is left that would turn it again
+    again = (decode(decoded), ImageOps.exif_transpose(decoded), ImageOps.exif_transpose(decoded.copy()))
+    assert all(image.tobytes() == decoded.tobytes() for image in again)  # nothing is left that would turn it again
+    assert decoded.info == {} and dict(decoded.getexif()) == {}
 
 
 def test_a_broken_exif_block_does_not_make_a_picture_bad():
