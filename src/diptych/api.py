@@ -46,9 +46,12 @@ class Trained(NamedTuple):
     run: TrainResult | None
 
 
-def load(address: str | Path) -> Any:
-    """A model by its address: "pocket", a folder (ours or Hugging Face's CLIP), or "hf:ORG/NAME"."""
-    return models.load(address)
+def load(address: str | Path, progress: Progress | None = None) -> Any:
+    """A model by its address: "pocket", a folder (ours or Hugging Face's CLIP), or "hf:ORG/NAME".
+
+    `progress` is called while "pocket" is made, on its first use.
+    """
+    return models.load(address, progress)
 
 
 def open_dataset(address: str | Path) -> Dataset:
@@ -87,7 +90,7 @@ def evaluate(model: Any, dataset: Any, task: Task = "retrieval", **options: Any)
     Args:
         model: a model or its address.
         dataset: a dataset or its address; captions are needed for "retrieval", labels for "zero-shot".
-        options: `batch_size`, `device`, `seed`, and `labels`, `templates` for "zero-shot".
+        options: `batch_size`, `device`, `seed`, `progress`, and `labels`, `templates` for "zero-shot".
 
     Raises:
         InputError: an unknown task, or data without what the task needs.

@@ -6,7 +6,8 @@ tower's own classifier, each beside what WordNet calls its class.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 from diptych import models
 from diptych.data import Dataset, open_dataset
 from diptych.data.curate import curate
+from diptych.models import Progress
 from diptych.models.asif import ASIF, ASIFConfig
 from diptych.models.lit import LITE0, MINILM
 from diptych.paths import cache_dir
@@ -25,9 +27,9 @@ from diptych.towers import load_vision
 from diptych.towers.imagenet import imagenet_classes
 from diptych.types import InputError
 
+log = logging.getLogger("diptych")
+
 VERSION = 1
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much is done, and how much there is."""
 
 # chosen on creator-disjoint folds of clipart and on a set of emoji; see docs/families.md
 CONFIG = ASIFConfig(
@@ -44,27 +46,38 @@ CONFIG = ASIFConfig(
 
 def load(progress: Progress | None = None) -> ASIF:
     """The ready-made model; made on first use (a minute or two, and 100 MB of weights), then read from the cache."""
-    folder = cache_dir() / "models" / f"pocket-{VERSION}"
-    if not (folder / "config.json").is_file():
-        model = build(curated_clipart(), progress=progress)
+    at = folder()
+    if not is_made():
+        log.info("pocket is made on first use: a minute or two, and 100 MB of weights where they are not here yet")
+        model = build(curated_clipart(progress), progress=progress)
         card = {
             "data": "clipart (curated) and the 1000 class rows of EfficientNet-Lite0",
             "license": "Apache-2.0",
             "command": "diptych search FOLDER TEXT",
             "notes": "Training-free: see docs/families.md, asif.",
         }
-        models.save(model, folder, card)
-    model = models.load(folder)
+        models.save(model, at, card)
+    model = models.load(at)
     assert isinstance(model, ASIF)
     return model
 
 
-def curated_clipart() -> Dataset:
+def folder() -> Path:
+    """Where the model is kept once it is made."""
+    return cache_dir() / "models" / f"pocket-{VERSION}"
+
+
+def is_made() -> bool:
+    """Whether the model is in the cache."""
+    return (folder() / "config.json").is_file()
+
+
+def curated_clipart(progress: Progress | None = None) -> Dataset:
     """The built-in pairs after the default curation plan, kept in the cache."""
     raw = open_dataset("clipart")
     folder = cache_dir() / "datasets" / f"clipart-curated-{VERSION}-{raw.fingerprint()[:12]}"
     if not (folder / "dataset.json").is_file():
-        curate(raw, folder)
+        curate(raw, folder, progress=_named(progress, "pictures compared"))
     return open_dataset(folder)
 
 

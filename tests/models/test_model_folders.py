@@ -83,7 +83,7 @@ def test_a_ready_made_name_is_resolved_when_asked_for(monkeypatch: pytest.Monkey
     assert isinstance(model, CLIP) and not model.training
 
 
-def ready_made() -> CLIP:
+def ready_made(progress: object) -> CLIP:
     return CLIP.new(CONFIG, ["a car"])
 
 

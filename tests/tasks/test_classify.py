@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from toy_encoder import COLOURS, Toy, picture
 
-from diptych.tasks import TEMPLATES, class_embeddings, classify, embed_texts
+from diptych.tasks import TEMPLATES, class_embeddings, classify, classify_readable_images, embed_texts
 from diptych.tasks.classify import SCALE, fill, similarity_scale
 from diptych.types import InputError
 
@@ -48,6 +48,16 @@ def test_pictures_get_their_colour():
         assert set(answer.probabilities) == set(names)
         assert next(iter(answer.probabilities)) == answer.label
         assert answer.probability == max(answer.probabilities.values()) > 0.9
+
+
+def test_unreadable_pictures_are_left_out_and_named(tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    images = [picture("red"), tmp_path / "broken.jpg", picture("blue")]
+    found = classify_readable_images(Toy(), images, list(COLOURS))
+    assert [answer.label for answer in found.answers] == ["red", "blue"] and found.kept == [0, 2]
+    assert [(row.id, row.reason) for row in found.rejected] == [(str(tmp_path / "broken.jpg"), "image not recognised")]
+    with pytest.raises(InputError, match="broken.jpg"):
+        classify(Toy(), images, list(COLOURS))
 
 
 def test_probabilities_are_the_softmax_of_scaled_cosines():

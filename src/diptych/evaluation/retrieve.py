@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -95,12 +95,19 @@ class RetrievalResult:
 
 
 def evaluate_retrieval(
-    model: Any, dataset: Dataset, *, batch_size: int = 64, device: str = "auto", seed: int = 0
+    model: Any,
+    dataset: Dataset,
+    *,
+    batch_size: int = 64,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> RetrievalResult:
     """Rank every caption for every picture and every picture for every caption.
 
     All captions of all readable samples are candidates and queries. Recall and rank are defined in
-    `diptych.evaluation.metrics.retrieval`; intervals are drawn over pictures, each with all its captions.
+    `diptych.evaluation.metrics.retrieval`; intervals are drawn over pictures, each with all its captions. `progress` is
+    called with how many pictures are embedded and how many there are.
 
     Raises:
         InputError: the model is no dual encoder, or no sample has both a caption and a readable picture.
@@ -111,7 +118,9 @@ def evaluate_retrieval(
     with_caption = [row for row, texts in enumerate(captions) if texts]
     if not with_caption:
         raise InputError(f"{dataset.name}: captions: no sample has one, so there is nothing to retrieve by")
-    embedded = embed_readable_images(model, dataset.select(with_caption), batch_size=batch_size, device=device)
+    embedded = embed_readable_images(
+        model, dataset.select(with_caption), batch_size=batch_size, device=device, progress=progress
+    )
     if not embedded.kept:
         raise InputError(f"{dataset.name}: images: none of {len(with_caption)} could be read")
     rows = [with_caption[i] for i in embedded.kept]

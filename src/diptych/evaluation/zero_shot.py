@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,12 +62,14 @@ def evaluate_zero_shot(
     batch_size: int = 64,
     device: str = "auto",
     seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
 ) -> ZeroShotResult:
     """Give every picture the class whose name, in several sentences, is nearest (Radford et al. 2021, section 3.1.4).
 
     Args:
         labels: the classes to choose from; by default those that occur in the dataset, in alphabetical order.
         templates: sentences in which `{}` is the class.
+        progress: called with how many pictures are embedded and how many there are.
 
     Raises:
         InputError: the model is no dual encoder, no sample has a label and a readable picture, or a sample's label is
@@ -83,7 +85,9 @@ def evaluate_zero_shot(
     if not with_label or strange is not None:
         problem = "no sample has one" if strange is None else f"{strange!r} is not among the {len(names)} given labels"
         raise InputError(f"{dataset.name}: label: {problem}")
-    found = embed_readable_images(model, dataset.select(with_label), batch_size=batch_size, device=device)
+    found = embed_readable_images(
+        model, dataset.select(with_label), batch_size=batch_size, device=device, progress=progress
+    )
     if not found.kept:
         raise InputError(f"{dataset.name}: images: none of {len(with_label)} could be read")
     rows = [with_label[i] for i in found.kept]

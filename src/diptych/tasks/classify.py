@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import nn
 
 from diptych.machine import Precision
-from diptych.tasks.embed import Pictures, Progress, embed_images, embed_texts
-from diptych.types import DualEncoder, EncodesTexts, InputError
+from diptych.tasks.embed import Pictures, Progress, embed_images, embed_readable_images, embed_texts
+from diptych.types import DualEncoder, EncodesTexts, InputError, Rejected
 
 TEMPLATES = (
     "a {}",
@@ -35,6 +35,14 @@ class Classification(NamedTuple):
     label: str
     probability: float
     probabilities: dict[str, float]
+
+
+class Classified(NamedTuple):
+    """`answers[i]` is about picture `kept[i]`; pictures that could not be read are in `rejected`."""
+
+    answers: list[Classification]
+    kept: list[int]
+    rejected: list[Rejected]
 
 
 def fill(template: str, label: str) -> str:
@@ -111,6 +119,35 @@ def classify(
     """
     classes = class_embeddings(model, labels, templates, device=device, precision=precision)
     rows = embed_images(model, images, batch_size=batch_size, device=device, precision=precision, progress=progress)
+    return _answers(model, rows, classes, labels, scale)
+
+
+def classify_readable_images(
+    model: DualEncoder,
+    images: Pictures,
+    labels: Sequence[str],
+    templates: Sequence[str] | None = None,
+    *,
+    batch_size: int = 64,
+    device: str = "auto",
+    precision: Precision = "auto",
+    progress: Progress | None = None,
+) -> Classified:
+    """`classify` that leaves out pictures that cannot be read, and says which and why."""
+    classes = class_embeddings(model, labels, templates, device=device, precision=precision)
+    found = embed_readable_images(
+        model, images, batch_size=batch_size, device=device, precision=precision, progress=progress
+    )
+    return Classified(_answers(model, found.vectors, classes, labels, None), found.kept, found.rejected)
+
+
+def _answers(
+    model: DualEncoder,
+    rows: Float[np.ndarray, "N D"],
+    classes: Float[np.ndarray, "K D2"],
+    labels: Sequence[str],
+    scale: float | None,
+) -> list[Classification]:
     if not len(rows):
         return []
     factor = similarity_scale(model) if scale is None else scale
