@@ -70,10 +70,10 @@ def test_a_filter_over_no_rows_selects_none():
 
 def test_rows_stay_dense_and_a_filter_sees_every_change(rows):
     assert rows.select({"name": "two"}).tolist() == [1]
-    assert rows.remove("b") == (1, 4)
+    assert rows.remove("b") == 1
     assert rows.ids == ["a", "é", "c", "d"] and rows.row("é") == 1 and rows.row("b") is None
     assert rows.select({"name": "two"}).tolist() == []
-    assert rows.remove("d") == (3, 3)
+    assert rows.remove("d") == 3
     assert rows.put("c", {"name": "two"}) == 2
     assert rows.select({"name": "two"}).tolist() == [2]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,6 +22,7 @@ from diptych.types import EncodesImages, InputError, Rejected
 
 _SAVE_EVERY = 256  # pictures
 _WORK_PER_SAVE = 20  # but no sooner than after so many times the time that the last save took
+_SPARSE = 0.2  # share of numbers that are not 0, below which an index keeps only those
 _FIELDS = ("label", "source", "license", "url", "creator", "split")
 
 
@@ -106,7 +108,8 @@ def embed_into(
             bad.update(batch.rejected)
             if batch.positions:
                 if index is None:
-                    index = VectorIndex.create(to, batch.vectors.shape[1], meta=meta)
+                    sparse = bool(np.count_nonzero(batch.vectors) < _SPARSE * batch.vectors.size)
+                    index = VectorIndex.create(to, batch.vectors.shape[1], sparse=sparse, meta=meta)
                 index.add([ids[i] for i in batch.positions], batch.vectors, [fields[i] for i in batch.positions])
             if progress is not None:
                 progress(max([*batch.positions, *batch.rejected]) + 1, len(images))

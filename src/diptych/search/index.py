@@ -1,9 +1,8 @@
-"""A vector index in a folder: usearch's HNSW graph, the float32 vectors themselves, ids and flat fields."""
+"""A vector index in a folder: vectors, ids and flat fields; searched, changed and saved by many threads at once."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import threading
@@ -15,21 +14,19 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
-from usearch.index import BatchMatches, Matches
-from usearch.index import Index as Graph
-from usearch.index import search as scan
 
+from diptych.search.dense import DenseVectors
 from diptych.search.locks import ReadWriteLock
 from diptych.search.rows import Fields, Rows, Where
+from diptych.search.sparse import SparseVectors
 from diptych.tasks.retrieve import Hit
 from diptych.types import InputError
 
+Metric = Literal["cosine", "inner"]
+
 _FORMAT = 1
-_SCAN_UP_TO = 2_000_000  # numbers (rows x dim): up to here a scan takes about as long as walking the graph
 _ADD_AT_ONCE = 128  # vectors that a search may have to wait for
-_SCAN_QUERIES = 16  # usearch's scan holds a distance for every query and row
-_SCAN_ROWS = 65_536
-_SPARE = 8  # further candidates of a scan, so that rounding in its last place cannot push out a true hit
+_KINDS: dict[str, type[DenseVectors] | type[SparseVectors]] = {"dense": DenseVectors, "sparse": SparseVectors}
 
 
 class VectorIndex:
@@ -37,17 +34,16 @@ class VectorIndex:
 
     Any number of threads may search, add, delete and save at once; a search sees each `add` in whole batches of rows.
     Changes are on disk after `save`; a process killed at any moment leaves the last saved state. One process at a time
-    may write to a folder; others may have it open. Small indexes have no graph: every search of them is exact.
+    may write to a folder; others may have it open. Small indexes have no graph, and those of sparse vectors never have:
+    every search of them is exact.
     """
 
-    def __init__(self, folder: Path, dim: int, metric: Literal["cosine", "inner"], meta: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, dim: int, metric: Metric, kind: str, meta: Mapping[str, str]) -> None:
         """Not for callers: use `create` or `open`."""
-        self.folder, self.dim, self.metric = folder, dim, metric
+        self.folder, self.dim, self.metric, self.kind = folder, dim, metric, kind
         self.meta = dict(meta)
         self._rows = Rows()
-        self._vectors: NDArray[np.float32] = np.empty((0, dim), np.float32)  # with room for rows to come
-        self._graph: Graph | None = None
-        self._removed = 0  # nodes taken out of the graph since it was built
+        self._vectors = _KINDS[kind](dim)
         self._changed = True
         self._lock = ReadWriteLock()
         self._writer = threading.RLock()
@@ -65,19 +61,21 @@ class VectorIndex:
         folder: str | Path,
         dim: int,
         *,
-        metric: Literal["cosine", "inner"] = "cosine",
+        metric: Metric = "cosine",
+        sparse: bool = False,
         meta: Mapping[str, str] | None = None,
     ) -> VectorIndex:
         """An empty index for vectors of length `dim`, written to `folder` by `save`.
 
-        "cosine" scores by the cosine, "inner" by the inner product. `meta` is kept with the index, e.g. which model
-        made the vectors. Raises `InputError` if the folder holds an index.
+        "cosine" scores by the cosine, "inner" by the inner product. `sparse` keeps only numbers that are not 0, for
+        vectors of which most are. `meta` is kept with the index, e.g. which model made the vectors. Raises `InputError`
+        if the folder holds an index.
         """
         if cls.exists(folder):
             raise InputError(f"{folder}: holds an index; open it, or remove the folder first")
         if dim < 1 or metric not in ("cosine", "inner"):
             raise InputError(f"index: expected dim >= 1 and metric 'cosine' or 'inner', got {dim} and {metric!r}")
-        return cls(Path(folder), dim, metric, meta or {})
+        return cls(Path(folder), dim, metric, "sparse" if sparse else "dense", meta or {})
 
     @classmethod
     def open(cls, folder: str | Path) -> VectorIndex:
@@ -93,7 +91,7 @@ class VectorIndex:
                 # another process may have saved between the two reads, and removed what the manifest named
                 if attempt == 4 or not cls.exists(folder):
                     raise InputError(f"{folder}: expected a saved index, {error.filename} is missing") from None
-            except (OSError, ValueError, KeyError, RuntimeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
                 if isinstance(error, InputError):
                     raise
                 raise InputError(f"{folder}: the index cannot be read: {error}") from None
@@ -101,50 +99,38 @@ class VectorIndex:
 
     @classmethod
     def _read(cls, folder: Path, manifest: dict[str, Any]) -> VectorIndex:
-        index = cls(folder, manifest["dim"], manifest["metric"], manifest["meta"])
-        generation = folder / manifest["generation"]
+        index = cls(folder, manifest["dim"], manifest["metric"], manifest["kind"], manifest["meta"])
+        generation, count = folder / manifest["generation"], manifest["rows"]
         index._rows = Rows.from_table(pq.read_table(generation / "rows.parquet"))
-        count = manifest["rows"]
-        if count:  # pages are read when needed; what is changed is copied, the file stays as it is
-            index._vectors = np.load(generation / "vectors.npy", mmap_mode="c")
-        if len(index._rows) != count or index._vectors.shape != (count, index.dim):
-            raise InputError(f"{generation}: expected {count} rows, got {len(index._rows)} and {len(index._vectors)}")
-        if manifest["graph"]:
-            index._graph = _new_graph(index.dim)
-            index._graph.load(str(generation / "graph.usearch"))
-            if len(index._graph) != count:
-                raise InputError(f"{generation}: expected {count} rows, the graph has {len(index._graph)}")
-        index._removed = manifest["removed"]
+        if len(index._rows) != count:
+            raise ValueError(f"expected {count} rows, got {len(index._rows)}")
+        index._vectors = _KINDS[index.kind].load(generation, index.dim, count, **manifest["vectors"])
         index._changed = False
         return index
 
     def save(self) -> None:
         """Write the index to its folder: a new generation beside the old one, then one atomic step from old to new.
 
-        Searches go on meanwhile, changes wait. A graph of which more nodes were removed than are left is built anew.
+        Searches go on meanwhile, changes wait.
         """
         with self._writer:
             if not self._changed:
                 return
-            if self._graph is not None and self._removed > max(1000, len(self)):
-                self._build_graph()
+            self._tidy()
             name = f"generation-{time.time_ns()}-{os.getpid()}"
             generation = self.folder / name
             generation.mkdir(parents=True)
-            count = len(self)
             pq.write_table(self._rows.table(), generation / "rows.parquet")
-            np.save(generation / "vectors.npy", self._vectors[:count])
-            if self._graph is not None:
-                self._graph.save(str(generation / "graph.usearch"))
+            vectors = self._vectors.save(generation)
             for file in generation.iterdir():
                 _sync(file)
             manifest = {
                 "format": _FORMAT,
                 "dim": self.dim,
                 "metric": self.metric,
-                "rows": count,
-                "graph": self._graph is not None,
-                "removed": self._removed,
+                "kind": self.kind,
+                "rows": len(self),
+                "vectors": vectors,
                 "generation": name,
                 "meta": self.meta,
             }
@@ -178,7 +164,7 @@ class VectorIndex:
             rows = [self._rows.row(id) for id in ids]
             if None in rows:
                 raise InputError(f"index: no row has the id {ids[rows.index(None)]!r}")
-            return np.array(self._vectors[np.asarray(rows, dtype=np.int64)])
+            return self._vectors.take(np.asarray(rows, dtype=np.int64))
 
     # ------------------------------------------------------------ changes
 
@@ -199,24 +185,12 @@ class VectorIndex:
                 part = slice(start, start + _ADD_AT_ONCE)
                 with self._lock.write():
                     self._add(ids[part], new[part], checked[part])
-            if self._graph is None and len(self) * self.dim > _SCAN_UP_TO:
-                self._build_graph()
+            self._tidy()
 
     def _add(self, ids: Sequence[str], vectors: NDArray[np.float32], fields: Sequence[Fields]) -> None:
         self._changed = True
-        before = len(self)
-        rows = np.array([self._rows.put(id, given) for id, given in zip(ids, fields)], dtype=np.int64)
-        if len(self) > len(self._vectors):
-            grown = np.empty((max(len(self), 2 * before, 1024), self.dim), np.float32)
-            grown[:before] = self._vectors[:before]
-            self._vectors = grown
-        self._vectors[rows] = vectors
-        if self._graph is not None:
-            replaced = rows[rows < before]
-            if len(replaced):
-                self._graph.remove(replaced)
-                self._removed += len(replaced)
-            self._graph.add(rows, vectors)
+        rows = [self._rows.put(id, given) for id, given in zip(ids, fields)]
+        self._vectors.put(np.array(rows, dtype=np.int64), vectors)
 
     def delete(self, ids: Sequence[str]) -> int:
         """Take rows out; ids that are not there are ignored. Returns how many were there."""
@@ -233,21 +207,16 @@ class VectorIndex:
         if id not in self:
             return False
         self._changed = True
-        row, last = self._rows.remove(id)
-        self._vectors[row] = self._vectors[last]
-        if self._graph is not None:
-            self._graph.remove(row)
-            self._removed += 1
-            if row != last:
-                self._graph.rename(last, row)
+        self._vectors.drop(self._rows.remove(id))
         return True
 
-    def _build_graph(self) -> None:
-        # callers hold _writer, so that rows stay as they are, while searches go on without the new graph
-        graph = _new_graph(self.dim)
-        graph.add(np.arange(len(self)), self._vectors[: len(self)])
-        with self._lock.write():
-            self._graph, self._removed, self._changed = graph, 0, True
+    def _tidy(self) -> None:
+        # callers hold _writer, so that rows stay as they are, while searches go on
+        install = self._vectors.tidy()
+        if install is not None:
+            with self._lock.write():
+                install()
+                self._changed = True
 
     # ------------------------------------------------------------ search
 
@@ -272,46 +241,11 @@ class VectorIndex:
         queries = self._checked(vectors)
         with self._lock.read():
             kept = None if where is None else self._rows.select(where)
-            return [self._best(query, found, k) for query, found in zip(queries, self._find(queries, k, exact, kept))]
-
-    def _find(
-        self, queries: NDArray[np.float32], k: int, exact: bool, kept: NDArray[np.int64] | None
-    ) -> Sequence[NDArray[np.int64]]:
-        """For each query the rows that may be among its k best."""
-        graph, share = self._graph, 1.0 if kept is None else len(kept) / max(1, len(self))
-        if exact or graph is None or share * len(self) * self.dim <= _SCAN_UP_TO:
-            return self._scan(queries, k, kept)
-        matches = graph.search(queries, min(len(self), math.ceil(k / share * (1 if kept is None else 1.5))))
-        found = _keys(matches)
-        if kept is not None:
-            allowed = np.zeros(len(self), dtype=bool)
-            allowed[kept] = True
-            found = [rows[allowed[rows]] for rows in found]
-            for i, rows in enumerate(found):
-                if len(rows) < min(k, len(kept)):  # the filter and the query point to different regions
-                    found[i] = self._scan(queries[i : i + 1], k, kept)[0]
-        return found
-
-    def _scan(
-        self, queries: NDArray[np.float32], k: int, kept: NDArray[np.int64] | None
-    ) -> Sequence[NDArray[np.int64]]:
-        """Every row (or those in `kept`) against every query."""
-        count = len(self) if kept is None else len(kept)
-        if not count:
-            return [np.empty(0, np.int64) for _ in queries]
-        found: list[list[NDArray[np.int64]]] = [[] for _ in queries]
-        for start in range(0, count, count if kept is None else _SCAN_ROWS):
-            part = None if kept is None else kept[start : start + _SCAN_ROWS]
-            rows = self._vectors[:count] if part is None else self._vectors[part]
-            for first in range(0, len(queries), _SCAN_QUERIES):
-                some = queries[first : first + _SCAN_QUERIES]
-                matches = scan(rows, some, min(len(rows), k + _SPARE), metric="ip", exact=True)
-                for i, keys in enumerate(_keys(matches)):
-                    found[first + i].append(keys if part is None else part[keys])
-        return [np.concatenate(parts) for parts in found]
+            found = self._vectors.near(queries, k, exact=exact, kept=kept)
+            return [self._best(query, rows, k) for query, rows in zip(queries, found)]
 
     def _best(self, query: NDArray[np.float32], rows: NDArray[np.int64], k: int) -> list[Hit]:
-        scores = self._vectors[rows] @ query
+        scores = self._vectors.scores(query, rows)
         order = np.lexsort((rows, -scores))[:k]  # equal scores: the lower row first
         ids, fields = self._rows.ids, self._rows.fields
         return [
@@ -331,18 +265,6 @@ class VectorIndex:
             norms = np.linalg.norm(array, axis=1, keepdims=True)
             array = array / np.maximum(norms, np.finfo(np.float32).tiny)  # a zero vector stays zero and scores 0
         return np.ascontiguousarray(array)
-
-
-def _new_graph(dim: int) -> Graph:
-    # bfloat16 halves the memory at no loss of recall; vectors are normalised where the metric is the cosine
-    return Graph(ndim=dim, metric="ip", dtype="bf16", connectivity=16, expansion_add=128, expansion_search=64)
-
-
-def _keys(matches: Matches | BatchMatches) -> list[NDArray[np.int64]]:
-    """What usearch found for each query; it answers a single one in another shape."""
-    if isinstance(matches, Matches):
-        return [matches.keys.astype(np.int64)]
-    return [keys[:count].astype(np.int64) for keys, count in zip(matches.keys, matches.counts)]
 
 
 def _sync(path: Path) -> None:

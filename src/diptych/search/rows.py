@@ -75,15 +75,15 @@ class Rows:
         self._columns.clear()
         return row
 
-    def remove(self, id: str) -> tuple[int, int]:
-        """Take out `id`. Returns its row and the row that was moved there: the last one, perhaps itself."""
+    def remove(self, id: str) -> int:
+        """Take out `id`; the last row moves to its place. Returns that place."""
         row, last = self._row.pop(id), len(self.ids) - 1
         last_id, last_fields = self.ids.pop(), self.fields.pop()
         if row != last:
             self.ids[row], self.fields[row] = last_id, last_fields
             self._row[last_id] = row
         self._columns.clear()
-        return row, last
+        return row
 
     # ------------------------------------------------------------ filters
 
