@@ -16,6 +16,8 @@ os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE":
 TENSOR_PACKAGES = ["blocks", "towers", "objectives", "processing", "models", "tasks"]
 install_import_hook([f"diptych.{name}" for name in TENSOR_PACKAGES], "beartype.beartype")
 
+pytest_plugins = ["tiny_towers"]  # fixtures: small pretrained towers on disk
+
 
 @pytest.fixture(autouse=True, scope="session")
 def test_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
