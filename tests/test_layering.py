@@ -119,8 +119,7 @@ def violations(package: Path) -> list[str]:
     return [
         f"{a.where}: {a.source} may not import {a.target}"
         for a in arrows(package)
-        if a.target not in MAY_IMPORT.get(a.source, set())
-        and not (a.as_text and (a.source, a.target) in ADDRESSES)
+        if a.target not in MAY_IMPORT.get(a.source, set()) and not (a.as_text and (a.source, a.target) in ADDRESSES)
     ]
 
 
@@ -198,7 +197,8 @@ def documented_table(text: str) -> dict[str, set[str]]:
     """The table under "Who may import whom". "the bottom" and "everything above" stand for the parts they say."""
     section = text.partition("## Who may import whom")[2].partition("\n## ")[0]
     table: dict[str, set[str]] = {}
-    for parts, allowed in re.findall(r"^\| (`.*?) \| (.*?) \|", section, flags=re.MULTILINE):
+    for parts, cell in re.findall(r"^\| (`.*?) \| (.*?) \|", section, flags=re.MULTILINE):
+        allowed = cell.partition(";")[0]  # a remark may follow
         may = set(re.findall(r"`(.+?)`", allowed))
         may |= BOTTOM if "the bottom" in allowed else set()
         may |= set(table) if "everything above" in allowed else set()
