@@ -1,0 +1,123 @@
+"""`diptych train`: a family on a dataset, judged on a held-out part, saved in the run folder."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from diptych.cli import terminal
+from diptych.cli.estimates import show_estimates
+from diptych.cli.options import Json
+from diptych.types import InputError
+
+if TYPE_CHECKING:
+    from diptych.api import Trained
+
+
+def train(
+    family: str,
+    /,
+    *settings: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
+    data: str,
+    out: Path,
+    preset: str | None = None,
+    config: Path | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    no_resume: bool = False,
+    dry_run: bool = False,
+    json: Json = None,
+) -> int:
+    """Train a family on a dataset, judge it on a held-out part, and save it in OUT/model.
+
+    Any setting can be given as --SECTION.FIELD VALUE: sections are model, training and loader, e.g. --training.lr 1e-3,
+    --training.minutes 5, --loader.batch_size 256, --loader.held_out 0.1, --model.embed_dim 64. --dry-run prints all of
+    them. The same command goes on with a run that was interrupted.
+
+    Args:
+        family: clip, lit, asif, or "module:Class"; see `diptych list families`.
+        data: A dataset with captions: a built-in one, a Diptych dataset, or raw data.
+        out: The run folder: settings, metrics, curves, checkpoints, the model.
+        preset: One of the family's sizes; its first by default.
+        config: A JSON or TOML file with the sections model, training and loader; single settings go before it.
+        seed: Of weights, split and order: --training.seed and --loader.seed in one.
+        device: cpu, cuda, cuda:N or mps; the best that the machine has by default.
+        no_resume: Refuse a folder that holds a run.
+        dry_run: Print the resolved settings and train nothing.
+    """
+    from diptych import api, recipes
+    from diptych.config import as_dict, read_file
+    from diptych.data import open_dataset
+
+    given = {name: str(value) for name, value in (("training.seed", seed), ("loader.seed", seed)) if value is not None}
+    if device is not None:
+        given["training.device"] = device
+    given |= parse_settings(settings)
+    from_file = {} if config is None else read_file(config.expanduser())
+    recipe = recipes.recipe(family, preset=preset, settings=from_file, overrides=given, source=str(config))
+    if dry_run:
+        parts = {name: as_dict(getattr(recipe, name)) for name in recipes.SECTIONS}
+        terminal.write_json({"family": family, **parts}, json or terminal.STDOUT)
+        return 0
+    speaks = os.environ.get("RANK", "0") == "0"  # of the processes of a torchrun one
+    with terminal.Working() as working:
+        dataset = open_dataset(data, working.of("importing") if speaks else None)
+        trained = api.train(
+            recipe,
+            dataset,
+            out.expanduser(),
+            resume=not no_resume,
+            command=terminal.command(),
+            progress=working if speaks else None,
+        )
+    return _report(trained, json) if speaks else 0
+
+
+def parse_settings(words: tuple[str, ...]) -> dict[str, str]:
+    """`--section.field value` and `--section.field=value` as texts by dotted name. Raises `InputError`."""
+    found: dict[str, str] = {}
+    waiting = list(words)
+    while waiting:
+        name, equals, value = waiting.pop(0).partition("=")
+        if not name.startswith("--"):
+            raise InputError(f"train: unexpected '{name}'; settings are written --section.field value")
+        if "." not in name:
+            raise InputError(f"train: unknown option '{name}'; settings are written --section.field value")
+        if not equals and not waiting:
+            raise InputError(f"train: {name}: expected a value")
+        found[name.removeprefix("--")] = value if equals else waiting.pop(0)
+    return found
+
+
+def _report(trained: Trained, json: str | None) -> int:
+    """Say what came of it; the exit code is 1 for a run that was interrupted."""
+    from diptych.evaluation import to_json
+
+    run = trained.run
+    if run is not None and not run.finished:
+        terminal.note(f"interrupted at step {run.steps}; the same command goes on from there", "yellow")
+        return 1
+    warnings = [] if run is None else run.warnings
+    if json != terminal.STDOUT:
+        if trained.held_out is not None:
+            show_estimates(f"held out: {terminal.count(len(trained.held_out), 'sample')}", trained.estimates)
+        if run is not None and run.rejected:
+            reasons = Counter(row.reason for row in run.rejected)
+            terminal.say(f"left out of training: {terminal.reasons(reasons)}")
+        terminal.say(f"model: {trained.folder}")
+    for warning in warnings:
+        terminal.note(f"warning: {warning}", "bold yellow")
+    result: dict[str, Any] = {
+        "model": str(trained.folder),
+        "held_out": 0 if trained.held_out is None else len(trained.held_out),
+        "estimates": to_json(trained.estimates),
+        "warnings": warnings,
+    }
+    if run is not None:
+        result |= {"steps": run.steps, "samples": run.samples, "seconds": run.elapsed}
+    terminal.write_json(result, json)
+    return 0
