@@ -298,7 +298,7 @@ def _embed(
     return EmbeddedBatch(positions, rows.float().cpu().numpy(), rejected)
 
 
-def _stacked(parts: list[Float[np.ndarray, "_ D"]]) -> Float[np.ndarray, "N D"]:
+def _stacked(parts: list[Float[np.ndarray, "_ _"]]) -> Float[np.ndarray, "N D"]:
     """Rows in one array; parts without rows do not know how wide they are."""
     return np.concatenate([part for part in parts if len(part)] or [np.empty((0, 0), np.float32)])
 
