@@ -24,8 +24,8 @@ MODULES = sorted(
     for file in (SOURCE / "diptych").rglob("*.py")
     if file.name != "__main__.py"  # importing it runs the command line
 )
-# reading and describing data, and judging numbers, must stay light
-WITHOUT_TORCH = ["diptych.types", "diptych.config", "diptych.images", "diptych.paths", "diptych.data"]
+# reading and describing data, judging numbers and asking the command line for help must stay light
+WITHOUT_TORCH = ["diptych.types", "diptych.config", "diptych.images", "diptych.paths", "diptych.data", "diptych.cli"]
 WITHOUT_TORCH += [name for name in MODULES if name.startswith(("diptych.data.curate", "diptych.evaluation.metrics"))]
 
 
