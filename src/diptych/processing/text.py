@@ -1,23 +1,19 @@
 """Captions to token ids through Rust's `tokenizers`, trimmed to the longest caption of the batch."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Int
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
 
 from diptych.config import read_file
 from diptych.types import InputError
-
-if TYPE_CHECKING:
-    from jaxtyping import Bool, Int
-    from torch import Tensor
 
 # <eos> is 1 and not 2: Hugging Face's CLIP takes eos_token_id == 2 as a sign of old checkpoints and pools elsewhere
 SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>"}
@@ -114,7 +110,7 @@ class TextProcessor:
         self.settings = dict(settings or {})
 
     @classmethod
-    def train(cls, captions: Iterable[str], vocab_size: int, context_length: int) -> TextProcessor:
+    def train(cls, captions: Iterable[str], vocab_size: int, context_length: int) -> "TextProcessor":
         """A new tokenizer learnt from `captions`."""
         tokenizer = train_tokenizer(captions, vocab_size)
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", **SPECIAL}
@@ -165,7 +161,7 @@ class TextProcessor:
         (Path(folder) / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: str | Path, context_length: int | None = None) -> TextProcessor:
+    def load(cls, folder: str | Path, context_length: int | None = None) -> "TextProcessor":
         """Read what `save` wrote, or a Hugging Face folder: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`.
 
         `context_length` overrides the folder's `model_max_length`. Raises `InputError`.
@@ -185,7 +181,7 @@ class TextProcessor:
         return cls(tokenizer, length, pad_id=_pad_id(tokenizer, settings), pad=pad, settings=settings)
 
     @classmethod
-    def from_file(cls, tokenizer_file: str | Path, context_length: int) -> TextProcessor:
+    def from_file(cls, tokenizer_file: str | Path, context_length: int) -> "TextProcessor":
         """From a `tokenizer.json` (or any file of a folder that `load` reads), e.g. of a pretrained text tower."""
         return cls.load(Path(tokenizer_file).parent, context_length)
 
