@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from diptych.blocks.efficientnet import EfficientNet, scale_width
+from diptych.blocks.efficientnet import EfficientNet, conv_norm, scale_width
 from diptych.blocks.modified_resnet import AttentionPool, ModifiedResNet
 from diptych.blocks.resnet import ResNet
 
@@ -45,6 +45,15 @@ def test_map_is_a_32nd_of_the_picture(trunk: nn.Module, map_width: int) -> None:
     assert output.pooled.shape == (2, trunk.width)
     if not isinstance(trunk, ModifiedResNet):
         torch.testing.assert_close(output.pooled, output.map.flatten(2).mean(dim=2))
+
+
+def test_a_short_training_reaches_the_statistics_that_evaluation_uses() -> None:
+    torch.manual_seed(0)
+    layer, pixels = conv_norm(3, 8, 3, stride=2).train(), 5 + torch.randn(16, 3, 32, 32)
+    with torch.no_grad():
+        for _ in range(60):
+            trained = layer(pixels)
+        torch.testing.assert_close(layer.eval()(pixels), trained, rtol=0.02, atol=0.02)
 
 
 def test_attention_pool_equals_multi_head_attention_with_the_mean_as_query() -> None:

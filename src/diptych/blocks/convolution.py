@@ -34,13 +34,12 @@ class ConvNorm(nn.Module):
         activation: str | None = None,
         same: bool = False,
         norm_eps: float = 1e-5,
-        norm_momentum: float = 0.1,
     ) -> None:
         super().__init__()
         self.same = same
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, bias=False)
         nn.init.kaiming_normal_(self.conv.weight, mode="fan_out")
-        self.norm = nn.BatchNorm2d(outputs, eps=norm_eps, momentum=norm_momentum)
+        self.norm = nn.BatchNorm2d(outputs, eps=norm_eps)
         self.activation = ACTIVATIONS[activation](inplace=True) if activation else None
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H2 W2"]:
