@@ -10,6 +10,7 @@ from PIL import Image
 
 import diptych
 from diptych.data.writer import DatasetWriter
+from diptych.evaluation.report.figures import read_curve
 from diptych.pocket import add_pairs, mean_text_features
 from diptych.types import EncodedImage, InputError, Sample
 
@@ -49,6 +50,8 @@ def test_train_judge_save_load(squares: Path, tmp_path: Path):
     settings = diptych.recipe("clip", settings=TINY)
     trained = diptych.train(settings, squares, tmp_path / "run", show="silent", command="the command")
     assert trained.run is not None and trained.run.steps == 4
+    curve = read_curve(tmp_path / "run" / "metrics.jsonl")  # what the loop writes is what the report reads
+    assert (curve.steps, curve.chance) == ([1, 2, 4], pytest.approx(np.log(8)))
     assert trained.held_out is not None and len(trained.held_out) < 24
     assert trained.estimates["retrieval/t2i_r@10"].n == len(trained.held_out)
     assert "the command" in (trained.folder / "README.md").read_text()

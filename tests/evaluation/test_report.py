@@ -78,7 +78,7 @@ def show(*sections: Section) -> Page:
 
 def metrics_file(path: Path, start: float = 3.4, end: float = 1.0) -> Path:
     lines = [
-        {"kind": "log", "step": s, "loss/itc": start + (end - start) * s / 50, "chance/loss/itc": math.log(32)}
+        {"kind": "train", "step": s, "loss/itc": start + (end - start) * s / 50, "chance/loss/itc": math.log(32)}
         for s in range(0, 51, 5)
     ]
     path.write_text("\n".join(json.dumps(line) for line in [{"kind": "start", "step": 0}, *lines]))
@@ -199,7 +199,7 @@ def test_loss_curves_show_the_chance_level_and_take_the_colours_of_the_page(tmp_
     assert "1.00 after 50 steps, chance 3.47" in Page(page_html).text
 
 
-@pytest.mark.parametrize("content", ["", "not json", '{"kind": "log", "step": 3}', '{"kind": "start", "loss": 3}'])
+@pytest.mark.parametrize("content", ["", "not json", '{"kind": "train", "step": 3}', '{"kind": "start", "loss": 3}'])
 def test_a_bad_metrics_file_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text(content)
