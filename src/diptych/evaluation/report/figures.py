@@ -41,7 +41,8 @@ def read_curve(path: Path) -> Curve:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: expected one JSON object a line: {error}") from None
-    lines = [line for line in lines if isinstance(line, dict) and line.get("kind", "train") == "train" and "step" in line]
+    lines = [line for line in lines if isinstance(line, dict) and "step" in line]
+    lines = [line for line in lines if line.get("kind", "train") == "train"]
     with_chance = [name.removeprefix(CHANCE) for line in lines for name in line if name.startswith(CHANCE)]
     name = with_chance[0] if with_chance else "loss"
     points = [line for line in lines if isinstance(line.get(name), int | float)]
