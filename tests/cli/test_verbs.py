@@ -15,6 +15,7 @@ from diptych import models
 from diptych.cli import doctor
 from diptych.models import asif
 from diptych.models.clip import CLIP
+from diptych.training.run import StopRequest
 
 METRICS = {f"retrieval/{way}_{what}" for way in ("i2t", "t2i") for what in ("r@1", "r@5", "r@10", "median_rank")}
 
@@ -230,6 +231,33 @@ def test_train_tells_what_came_of_it(call: Call, shapes: Path, settings: list[st
     assert call(*words, "--training.lr", "0", "--no-resume").code == 2
 
 
+def test_train_says_when_nothing_was_held_out(call: Call, shapes: Path, settings: list[str], tmp_path: Path) -> None:
+    said = call("train", "clip", "--data", shapes, "--out", tmp_path / "run", *settings, "--loader.held_out", 0.01)
+    assert said.code == 0 and "nothing was judged: none of the few values of 'creator'" in said.err
+    assert "held out" not in said.out
+
+
+def test_an_interrupted_run_says_so_and_fails(
+    call: Call, shapes: Path, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("train", "clip", "--data", shapes, "--out", tmp_path / "run", *settings, "--loader.held_out", 0.3)
+    with monkeypatch.context() as patch:
+        patch.setattr(StopRequest, "__enter__", lambda self: setattr(self, "wanted", True) or self)  # as Ctrl-C does
+        said = call(*words)
+    assert said.code == 1 and "interrupted at step 1; the same command goes on from there" in said.err
+    assert not (tmp_path / "run" / "model").exists()
+    assert call(*words, "--json").json["steps"] == 6
+
+
+def test_of_several_processes_one_speaks(
+    call: Call, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("data", "import", pictures, "--to", tmp_path / "shapes")
+    assert "recognised" in call(*words).err
+    monkeypatch.setenv("RANK", "1")
+    assert "recognised" not in call(*words).err
+
+
 # ---------------------------------------------------------------- list and doctor
 
 
@@ -263,3 +291,22 @@ def test_doctor_survives_without_pip(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.sys, "executable", "/no/such/python")
     assert doctor.index_reachable() is False
     assert [doctor.size(n) for n in (7, 1500, 2.5e6, 3e12)] == ["7 bytes", "2 KB", "2 MB", "3.0 TB"]
+
+
+# ---------------------------------------------------------------- demo
+
+
+def test_demo_is_told_where_and_how(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from diptych.cli import demo, terminal
+
+    asked, shown = [], []
+
+    def run(out: Path, **options: object) -> Path:
+        asked.append((out, options))
+        return out / "report.html"
+
+    monkeypatch.setattr(demo, "demo", run)
+    monkeypatch.setattr(terminal, "browse", shown.append)
+    said = call("demo", "--out", tmp_path, "--seed", 3, "--open")
+    assert said.code == 0 and said.out.strip() == str(tmp_path / "report.html")
+    assert asked == [(tmp_path, {"seed": 3, "device": "auto"})] and shown == [tmp_path / "report.html"]

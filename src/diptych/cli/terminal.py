@@ -48,8 +48,13 @@ def begin(tokens: Sequence[str]) -> list[str]:
     log = logging.getLogger("diptych")
     if not any(isinstance(handler, _Notes) for handler in log.handlers):
         log.addHandler(_Notes())
-    log.setLevel(logging.INFO)
+    log.setLevel(logging.INFO if speaks() else logging.WARNING)
     return words + rest
+
+
+def speaks() -> bool:
+    """Whether this process tells what it does; of those that torchrun starts only the first does."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def command() -> str:

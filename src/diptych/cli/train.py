@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -63,7 +62,7 @@ def train(
         parts = {name: as_dict(getattr(recipe, name)) for name in recipes.SECTIONS}
         terminal.write_json({"family": family, **parts}, json or terminal.STDOUT)
         return 0
-    speaks = os.environ.get("RANK", "0") == "0"  # of the processes of a torchrun one
+    speaks = terminal.speaks()
     with terminal.Working() as working:
         dataset = open_dataset(data, working.of("importing") if speaks else None)
         trained = api.train(
@@ -74,7 +73,16 @@ def train(
             command=terminal.command(),
             progress=working if speaks else None,
         )
-    return _report(trained, json) if speaks else 0
+    if not speaks:
+        return 0
+    if trained.held_out is None and recipe.loader.held_out:
+        share, field = recipe.loader.held_out, recipe.loader.split_by
+        terminal.note(
+            f"nothing was judged: none of the few values of '{field}' fell into the share of {share} to hold out; "
+            "try --loader.split_by id, another --seed or a larger share",
+            "yellow",
+        )
+    return _report(trained, json)
 
 
 def parse_settings(words: tuple[str, ...]) -> dict[str, str]:
