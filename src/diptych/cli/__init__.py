@@ -123,8 +123,8 @@ def build() -> App:
 
 def main(tokens: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0 done, 1 failed, 2 wrong usage or input (a sentence, no traceback)."""
-    # Threads that wait by spinning starve each other as soon as another program wants a core: with one that did, training
-    # fell to a sixth, and with a short spin to less than half. Read once, when torch loads OpenMP.
+    # Threads that wait by spinning starve each other as soon as another program wants a core; a short spin mends most
+    # of it (docs/benchmarks.md). OpenMP reads this once, when torch loads it.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     words = terminal.begin(sys.argv[1:] if tokens is None else tokens)
     try:
