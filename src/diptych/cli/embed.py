@@ -67,6 +67,9 @@ def _texts(inputs: tuple[str, ...], given: list[str] | None) -> list[str] | None
     """The texts to embed, or None where pictures are meant."""
     files = [name for name in inputs if name.lower().endswith(".txt")]
     if not files and not given:
+        stranger = next((name for name in inputs if " " in name and not Path(name).expanduser().exists()), None)
+        if stranger is not None:
+            raise InputError(f"{stranger}: no such file; a text is given as --text {stranger!r}")
         return None
     if len(files) < len(inputs):
         raise InputError("embed: expected either pictures or texts, got both")
