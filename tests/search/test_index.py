@@ -207,7 +207,7 @@ def test_a_graph_full_of_removed_nodes_is_built_anew(tmp_path, monkeypatch):
     index.add(names(1500), rows)
     index.delete(names(1400))
     index.save()
-    assert index._vectors._removed == 0 and len(index._vectors._graph) == 100
+    assert index._vectors._nodes == len(index._vectors._graph) == 100
     again = VectorIndex.open(tmp_path)
     left = dict(zip(names(100, 1400), rows[1400:]))
     for query, hits in zip(rows[:20], again.search(rows[:20], 5)):
@@ -229,7 +229,7 @@ def test_what_was_saved_is_opened(tmp_path, kind):
     files = {path.name for path in index.folder.glob("generation-*/*")}
     expected = {
         "scan": {"vectors.npy"},
-        "graph": {"vectors.npy", "graph.usearch"},
+        "graph": {"vectors.npy", "graph.usearch", "nodes.npy"},
         "sparse": {"columns.npy", "values.npy"},
     }
     assert files == expected[kind] | {"rows.parquet"}
