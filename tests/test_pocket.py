@@ -11,7 +11,7 @@ from diptych.towers import WeightsUnavailable
 
 @pytest.mark.slow
 def test_pocket_beats_chance_twenty_times_on_unseen_creators():
-    """Done-when 3 of the first milestone, on the split that the demo uses."""
+    """At rank 1, on the split that the demo uses."""
     curated = pocket.curated_clipart()
     part, held_out = curated.split(0.15, by="creator", seed=5)
     try:
