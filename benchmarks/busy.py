@@ -1,6 +1,6 @@
 """What a busy neighbour costs, and what a short spin saves: `python benchmarks/busy.py`.
 
-Training steps of `clip` (preset tiny) in a process of its own, alone and beside a program that keeps one core busy, with
+Training steps of `clip` (preset tiny) in a process of its own, alone and beside a program that keeps a core busy, with
 OpenMP's usual spin and with `GOMP_SPINCOUNT=1000`. OpenMP reads the variable once, hence the processes.
 """
 

@@ -33,7 +33,7 @@ class FrozenWeightsChanged(RuntimeError):
 
 
 OTHERS = "all others"
-OWN = "the model's own choice"
+OWN = "frozen by the model"
 
 
 def assign(model: nn.Module, groups: Sequence[tuple[str, float | None]], lr: float) -> list[Group]:
