@@ -51,12 +51,25 @@ class Mask:
 
 @dataclass(slots=True)
 class Object:
-    """A thing in the picture. `box` is (x0, y0, x1, y1) in absolute pixels."""
+    """A thing in the picture. `box` is (x0, y0, x1, y1) in absolute pixels.
+
+    Attributes:
+        name: its class.
+        box: corners; x1 and y1 are exclusive.
+        mask: the visible part, pixel by pixel.
+        attributes: "red", "striped".
+        id: as the source names it; "" where it does not.
+        kind: "thing"; "stuff" (grass, sky: no single things); "crowd" (a group that was not told apart).
+        depth: distance of its visible part from the camera, the nearest point, in the source's unit.
+    """
 
     name: str
     box: tuple[float, float, float, float] | None = None
     mask: Mask | None = None
     attributes: list[str] = field(default_factory=list)
+    id: str = ""
+    kind: str = "thing"
+    depth: float | None = None
 
 
 @dataclass(slots=True)
@@ -69,12 +82,55 @@ class Relation:
 
 
 @dataclass(slots=True)
+class Region:
+    """A phrase for a part of the picture: a region description, or an expression that refers to one object.
+
+    `box` is as in `Object`; `object` is a position in the sample's list of objects.
+    """
+
+    phrase: str
+    box: tuple[float, float, float, float] | None = None
+    object: int | None = None
+
+
+@dataclass(slots=True)
 class Question:
-    """A question about the picture and the answers people gave. `kind` is the question type, e.g. "count"."""
+    """A question about the picture, or a statement to be judged, and the answers people gave.
+
+    Attributes:
+        answers: each annotator's, in order, repeats included; empty where they are held back.
+        kind: the question type, e.g. "count".
+        id: as the source names it.
+        choices: the options of a multiple-choice question.
+        answerable: False where the picture does not tell, or the question presupposes what is not there; None where
+            nobody said.
+        program: the functional program behind it as JSON text, "" if there is none.
+    """
 
     question: str
     answers: list[str] = field(default_factory=list)
     kind: str = ""
+    id: str = ""
+    choices: list[str] = field(default_factory=list)
+    answerable: bool | None = None
+    program: str = ""
+
+
+@dataclass(slots=True)
+class Negative:
+    """A text that is close to `captions[of]` and wrong for the picture. `kind` says how: "attributes swapped", ..."""
+
+    text: str
+    kind: str = ""
+    of: int = 0
+
+
+@dataclass(slots=True)
+class Message:
+    """One turn of a conversation or document. Each `<image>` in `text` stands for the sample's next picture."""
+
+    role: str  # "system", "user", "assistant"; "document" for running text
+    text: str
 
 
 @dataclass(slots=True)
@@ -82,7 +138,8 @@ class Sample:
     """One record for every kind of label: pairs, annotations and web scrapes differ only in which fields are full.
 
     Every field but `id` may be empty. `texts` holds named side texts as the source had them ("title", "description",
-    "file_name"); `captions` holds what a model is trained and judged on. `scores` holds what filters measured.
+    "file_name"); `captions` holds what a model is trained and judged on. `scores` holds what filters measured. `group`
+    names what belongs together: the two halves of a Winoground item, a question and its nonsense twin.
     """
 
     id: str
@@ -92,13 +149,17 @@ class Sample:
     tags: list[str] = field(default_factory=list)
     objects: list[Object] = field(default_factory=list)
     relations: list[Relation] = field(default_factory=list)
+    regions: list[Region] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
+    negatives: list[Negative] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     source: str | None = None
     license: str | None = None
     url: str | None = None
     creator: str | None = None
     split: str | None = None
+    group: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
 
 

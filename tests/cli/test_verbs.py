@@ -33,7 +33,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
 
 def test_import_counts_what_it_rejects(call: Call, pictures: Path, tmp_path: Path) -> None:
     said = call("data", "import", pictures, "--to", tmp_path / "shapes", "--name", "mine")
-    assert said.code == 0 and "64 samples, read as image folder" in said.out
+    assert said.code == 0 and "64 samples, read as folder" in said.out
     assert "rejected: 1 image truncated" in said.out and "quarantine.jsonl" in said.out
     again = call("data", "import", pictures, "--to", tmp_path / "shapes", "--json").json
     assert (again["rows"], again["rejected"]) == (64, {"image truncated": 1})

@@ -441,7 +441,7 @@ def test_a_diptych_dataset_is_imported_whole(folder):
 def test_recognition(folder, tmp_path):
     (tmp_path / "t.jsonl").write_text("{}")
     pq.write_table(pa.table({"image": [b"x"]}), tmp_path / "no-suffix")
-    assert recognise(folder) == "image folder" and recognise(tmp_path / "t.jsonl") == "table"
+    assert recognise(folder) == "folder" and recognise(tmp_path / "t.jsonl") == "table"
     assert recognise(tmp_path / "no-suffix") == "parquet"
     (tmp_path / "nothing").mkdir()
     for unknown in (tmp_path / "nothing", folder / "a.png"):
@@ -449,7 +449,7 @@ def test_recognition(folder, tmp_path):
             recognise(unknown)
     with pytest.raises(InputError, match="no such file"):
         recognise(tmp_path / "absent")
-    assert list(FORMATS) == ["parquet", "table", "image folder"]
+    assert list(FORMATS) == ["parquet", "table", "folder"]
 
 
 def test_column_names():

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from diptych.data import store, writer
+from diptych.data import parquet_store, writer
 from diptych.data.store import SCHEMA, Dataset, DatasetWriter, image_source, is_store
 from diptych.images import BadImage
 from diptych.types import EncodedImage, InputError, Mask, Object, Question, Rejected, Relation, Sample
@@ -79,7 +79,7 @@ def test_rows_by_index_across_groups_and_shards(tmp_path, monkeypatch):
 
 def test_groups_end_at_their_bytes_and_memory_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "GROUP_BYTES", 100)
-    monkeypatch.setattr(store, "CACHE_BYTES", 2000)
+    monkeypatch.setattr(parquet_store, "CACHE_BYTES", 2000)
     dataset = make(tmp_path / "d", 30)
     assert pq.ParquetFile(tmp_path / "d" / "data-00000.parquet").num_row_groups == 10
     for i in range(30):
@@ -97,7 +97,7 @@ def test_only_the_fields_asked_for_are_read(tmp_path):
 
 def test_threads_read_the_same_rows(tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "GROUP_ROWS", 4)
-    monkeypatch.setattr(store, "CACHE_BYTES", 1)
+    monkeypatch.setattr(parquet_store, "CACHE_BYTES", 1)
     dataset = make(tmp_path / "d", 100)
     wrong = []
 
@@ -276,7 +276,7 @@ def test_damaged_datasets_are_refused_with_a_sentence(tmp_path):
         card.write_text(bad)
         with pytest.raises(InputError, match="dataset.json"):
             Dataset.open(tmp_path / "d")
-    card.write_text(text.replace('"version": 1', '"version": 99'))
+    card.write_text(text.replace('"version": 2', '"version": 99'))
     with pytest.raises(InputError, match="newer"):
         Dataset.open(tmp_path / "d")
     card.write_text(text)

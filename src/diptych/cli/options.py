@@ -42,13 +42,12 @@ def pictures(names: Sequence[str], progress: Callable[[int, int | None], None] |
     Raises:
         InputError: no such file, or a folder without pictures.
     """
-    from diptych.data import BUILTIN, open_dataset
-    from diptych.data.store import is_store
+    from diptych.data import is_address, open_dataset
     from diptych.search.folder import list_pictures
 
     if not names:
         raise InputError("expected at least one picture, folder or dataset")
-    if len(names) == 1 and (names[0] in BUILTIN or is_store(Path(names[0]).expanduser())):
+    if len(names) == 1 and is_address(names[0]):
         return open_dataset(names[0], progress)
     found: list[Path] = []
     for name in names:

@@ -71,8 +71,7 @@ def _search(
 ) -> tuple[list[Hit], dict[str, Any] | None, str]:
     """The hits, their pictures by id where they are not files (None: they are), and what was searched."""
     from diptych import api
-    from diptych.data import BUILTIN, image_source
-    from diptych.data.store import is_store
+    from diptych.data import image_source, is_address
     from diptych.paths import cache_dir
     from diptych.search import FolderIndex, VectorIndex
     from diptych.search.build import model_fingerprint
@@ -85,7 +84,7 @@ def _search(
         hits = _ask(index, asked, model, k, device)
         files = all(Path(hit.id).is_file() for hit in hits)
         return hits, None if files else {}, f"{terminal.count(len(index), 'picture')} in {address}"
-    if address in BUILTIN or is_store(path):
+    if is_address(address):
         dataset = api.open_dataset(address)
         at = cache_dir() / "indexes" / f"{dataset.fingerprint()}-{model_fingerprint(model)}"
         built = api.build_index(model, dataset, at, device=device, progress=working.of("indexing"))

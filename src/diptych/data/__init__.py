@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
-from diptych.data.importing import ImportReport, Progress, cached_import, import_dataset
+from diptych.data.importing import ImportReport, Progress, cached_import, import_dataset, locate, split_address
 from diptych.data.store import Dataset, DatasetWriter, image_source, is_store
 from diptych.types import InputError
 
@@ -16,6 +17,7 @@ __all__ = [
     "Progress",
     "image_source",
     "import_dataset",
+    "is_address",
     "open_dataset",
 ]
 
@@ -23,14 +25,18 @@ BUILTIN = {"clipart": Path(__file__).parent / "builtin" / "clipart.parquet"}
 """Datasets that come with the package."""
 
 
+LIVE: dict[str, str] = {}
+"""Kinds of address that are read where they lie and not imported: kind -> "module:function" of (rest, options)."""
+
+
 def open_dataset(address: str | Path, progress: Progress | None = None) -> Dataset:
     """Open a dataset by its address.
 
     Args:
         address: a built-in name ("clipart"; a folder of that name is "./clipart"), a Diptych dataset folder, or raw
-            data of a known format: a folder of pictures, a CSV, TSV or JSON-lines table, Parquet. Raw data is imported
-            into the cache on first use, and again when its files have changed. What was recognised is said in the log
-            ("diptych").
+            data of a known format: a folder of pictures, a CSV, TSV or JSON-lines table, Parquet. "kind:path" says the
+            format, "kind:path?option=value" sets its options. Raw data is imported into the cache on first use, and
+            again when its files have changed. What was recognised is said in the log ("diptych").
         progress: called during an import with (rows done, rows in all or None).
 
     Raises:
@@ -38,10 +44,21 @@ def open_dataset(address: str | Path, progress: Progress | None = None) -> Datas
     """
     if isinstance(address, str) and address in BUILTIN:
         return Dataset.open(BUILTIN[address], name=address)
-    path = Path(address).expanduser()
-    if not path.exists():
-        known = ", ".join(BUILTIN)
-        raise InputError(f"{address}: no such dataset; expected a built-in name ({known}), a file or a folder")
-    if is_store(path):
-        return Dataset.open(path)
-    return cached_import(path, progress)
+    kind, rest, options = split_address(address)
+    if kind in LIVE:
+        module, function = LIVE[kind].split(":")
+        dataset: Dataset = getattr(import_module(module), function)(rest, options)
+        return dataset
+    if kind is None:
+        path = Path(rest).expanduser()
+        if not path.exists():
+            known = ", ".join(BUILTIN)
+            raise InputError(f"{address}: no such dataset; expected a built-in name ({known}), a file or a folder")
+        if is_store(path):
+            return Dataset.open(path)
+    return cached_import(locate(address), progress)
+
+
+def is_address(name: str | Path) -> bool:
+    """Whether `name` says by itself that it is a dataset: built in, "kind:...", or a Diptych dataset on disk."""
+    return name in BUILTIN or split_address(name)[0] is not None or is_store(Path(name).expanduser())

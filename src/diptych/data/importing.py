@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import parse_qsl, urlencode
 
 from diptych.data import formats
 from diptych.data.formats import Row, Rows
@@ -24,8 +26,10 @@ from diptych.types import InputError, Rejected
 
 log = logging.getLogger("diptych")
 
-IMPORT_VERSION = 1  # raised when an import of the same source would give other rows
+IMPORT_VERSION = 2  # raised when an import of the same source would give other rows
 AHEAD_PER_THREAD = 8  # rows read and checked before they are written
+
+_KIND = re.compile(r"([a-z][a-z0-9-]+):")  # two letters at least: "C:" is a drive
 
 Progress = Callable[[int, int | None], None]
 
@@ -65,7 +69,7 @@ def import_dataset(
     """Read a raw source into a new dataset folder, all or nothing.
 
     Args:
-        source: a folder of pictures, a table, Parquet, or a Diptych dataset.
+        source: a path, whose format is recognised, or an address that names it ("coco:ROOT?split=val2017").
         to: the new dataset's folder; an older dataset of that place is replaced.
         progress: called with (rows done, rows in all or None).
         name: the dataset's name; the source's by default.
@@ -75,10 +79,12 @@ def import_dataset(
     Raises:
         InputError: the source is of no known kind, or the target is taken by something else.
     """
-    path = _existing(source)
-    kind, rows = _open(path)
+    at = locate(source)
+    kind, rows = _open(at)
+    path = at.path
     log.info("recognised %s as %s", path, rows.found)
-    base = _existing(root) if root is not None else path if path.is_dir() else path.parent
+    own = rows.root.resolve() if rows.root is not None else path if path.is_dir() else path.parent
+    base = locate(str(root)).path if root is not None else own
     notes = {"read_as": kind, "merged": rows.merged}
     with DatasetWriter(to, name=name or path.stem, source=str(path), notes=notes) as writer:
         for done, row in enumerate(_checked(rows.items, base, threads or os.cpu_count() or 1), 1):
@@ -93,13 +99,14 @@ def import_dataset(
     return ImportReport(writer.rows, rejected, kind, writer.folder, rows.merged)
 
 
-def cached_import(source: Path, progress: Progress | None = None) -> Dataset:
+def cached_import(source: Address, progress: Progress | None = None) -> Dataset:
     """The dataset made from a raw source, imported into the cache once and again when its files have changed."""
-    path = source.resolve()
-    kind = formats.recognise(path)
-    listing = _listing(path, formats.FORMATS[kind].listing(path))
-    place = hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()
-    folder = cache_dir() / "datasets" / f"{path.stem}-{place}"
+    path = source.path
+    kind = source.kind or formats.recognise(path)
+    listing = _listing(path, formats.FORMATS[kind].listing(path, **source.options))
+    place = hashlib.blake2b(os.fsencode(path), digest_size=8)
+    place.update(repr((source.kind, sorted(source.options.items()))).encode() if source.kind else b"")
+    folder = cache_dir() / "datasets" / f"{path.stem}-{place.hexdigest()}"
     note = folder / "listing"
     try:
         if note.read_text() == listing:
@@ -107,24 +114,61 @@ def cached_import(source: Path, progress: Progress | None = None) -> Dataset:
             return Dataset.open(folder)
     except (OSError, InputError):
         pass
-    import_dataset(path, folder, progress)
+    import_dataset(str(source), folder, progress)
     note.write_text(listing)
     return Dataset.open(folder)
 
 
-def _existing(path: str | Path) -> Path:
-    path = Path(path).expanduser()
+class Address(NamedTuple):
+    """Where raw data lies: `kind:path?option=value&...`, or a bare path, whose kind is recognised."""
+
+    kind: str | None
+    path: Path
+    options: dict[str, str]
+
+    def __str__(self) -> str:
+        query = "?" + urlencode(self.options) if self.options else ""
+        return f"{self.kind}:{self.path}{query}" if self.kind else str(self.path)
+
+
+def split_address(address: str | Path) -> tuple[str | None, str, dict[str, str]]:
+    """(kind, rest, options) of "kind:rest?option=value"; the kind of anything else is None and it is taken whole.
+
+    Raises:
+        InputError: an option is given twice or has no value.
+    """
+    found = _KIND.match(address) if isinstance(address, str) else None
+    if found is None or Path(address).exists():  # a colon may stand in a file's name
+        return None, str(address), {}
+    rest, _, query = str(address)[found.end() :].partition("?")
+    try:
+        pairs = parse_qsl(query, strict_parsing=True) if query else []
+    except ValueError:
+        raise InputError(f"{address}: expected options like ?name=value&name=value, got '{query}'") from None
+    if len(dict(pairs)) < len(pairs):
+        raise InputError(f"{address}: an option is given twice")
+    return found[1], rest, dict(pairs)
+
+
+def locate(source: str | Path) -> Address:
+    """The address of existing raw data. Raises `InputError` for an unknown kind or option, or where nothing lies."""
+    kind, rest, options = split_address(source)
+    if kind is not None and kind not in formats.FORMATS:
+        raise InputError(f"{source}: no format '{kind}'; the formats are {', '.join(formats.FORMATS)}")
+    path = Path(rest).expanduser()
     if not path.exists():
-        raise InputError(f"{path}: no such file or folder")
-    return path.resolve()
+        raise InputError(f"{rest}: no such file or folder")
+    if kind is not None:
+        formats.check_options(kind, options)
+    return Address(kind, path.resolve(), options)
 
 
-def _open(path: Path) -> tuple[str, Rows]:
-    if is_store(path):
-        dataset = Dataset.open(path)
+def _open(at: Address) -> tuple[str, Rows]:
+    if at.kind is None and is_store(at.path):
+        dataset = Dataset.open(at.path)
         return "diptych", Rows(f"a Diptych dataset of {len(dataset):,} samples", iter(dataset), len(dataset))
-    kind = formats.recognise(path)
-    return kind, formats.FORMATS[kind].read(path)
+    kind = at.kind or formats.recognise(at.path)
+    return kind, formats.FORMATS[kind].read(at.path, **at.options)
 
 
 def _checked(rows: Iterable[Row], root: Path, threads: int) -> Iterator[Row]:

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from diptych.data.schema import SCHEMA, to_row
 from diptych.types import InputError, Rejected, Sample
 
-VERSION = 1
+VERSION = 2  # 1: fewer fields; it still opens
 CARD = "dataset.json"
 QUARANTINE = "quarantine.jsonl"
 METADATA_KEY = b"diptych"

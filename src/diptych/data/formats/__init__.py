@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from diptych.data.formats import image_folder, parquet, table
 from diptych.data.formats.rows import Row, Rows
-from diptych.types import InputError
+from diptych.types import InputError, Sample
 
-__all__ = ["FORMATS", "Format", "Row", "Rows", "recognise"]
+__all__ = ["FORMATS", "Format", "Row", "Rows", "check_options", "recognise"]
 
 
 class Format(NamedTuple):
-    """How a kind of source is told, read, and watched for changes."""
+    """How a kind of source is told, read, watched for changes, and written.
+
+    The keyword-only parameters of `read` are the format's options: text, as in `coco:ROOT?split=val2017`. `listing` is
+    called with the same options.
+    """
 
     recognise: Callable[[Path], bool]
-    read: Callable[[Path], Rows]
-    listing: Callable[[Path], Iterator[Path]]
+    read: Callable[..., Rows]
+    listing: Callable[..., Iterator[Path]]
+    write: Callable[[Iterable[Sample], Path], None] | None = None
 
 
-FORMATS: dict[str, Format] = {  # asked in this order
+FORMATS: dict[str, Format] = {  # asked in this order: those that are told by more come first
     "parquet": Format(parquet.recognise, parquet.read, parquet.listing),
     "table": Format(table.recognise, table.read, table.listing),
-    "image folder": Format(image_folder.recognise, image_folder.read, image_folder.listing),
+    "folder": Format(image_folder.recognise, image_folder.read, image_folder.listing),
 }
 
 
@@ -35,4 +41,16 @@ def recognise(path: Path) -> str:
     for name, format in FORMATS.items():
         if format.recognise(path):
             return name
-    raise InputError(f"{path}: expected a folder of pictures, a CSV, TSV or JSON-lines table, or Parquet; found none")
+    raise InputError(
+        f"{path}: expected a folder of pictures, a CSV, TSV or JSON-lines table, Parquet, or one of the formats "
+        f"{', '.join(FORMATS)}; found none"
+    )
+
+
+def check_options(name: str, options: Mapping[str, str]) -> None:
+    """Raise `InputError` for an option that the format does not have."""
+    parameters = inspect.signature(FORMATS[name].read).parameters.values()
+    known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            raise InputError(f"{name}: no option '{option}'; it has {', '.join(known) or 'none'}")

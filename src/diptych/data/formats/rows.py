@@ -47,12 +47,21 @@ SPLITS = {
 
 
 class Rows(NamedTuple):
-    """What a reader found: a sentence part for the log, its rows, how many at most, and how many were merged away."""
+    """What a reader found.
+
+    Attributes:
+        found: a sentence part for the log.
+        items: its rows.
+        total: how many at most, if known.
+        merged: how many rows were merged into others.
+        root: the folder that picture paths start from and must not leave; None for the source's own.
+    """
 
     found: str
     items: Iterator[Row]
     total: int | None
     merged: int = 0
+    root: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,78 @@
+"""What a scene is made of. A scene says everything about its picture; nothing in it depends on how it is drawn.
+
+Space: x to the right and y away from the viewer lie on the ground, z points up; lengths are in world units (a large
+thing is 1.4 high). Things stand on the ground.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SHAPES = ("cube", "sphere", "cylinder", "cone")
+COLORS: dict[str, tuple[int, int, int]] = {  # sRGB
+    "gray": (110, 110, 110),
+    "red": (200, 45, 45),
+    "blue": (45, 85, 210),
+    "green": (40, 140, 45),
+    "brown": (125, 75, 35),
+    "purple": (135, 50, 190),
+    "cyan": (50, 205, 210),
+    "yellow": (250, 225, 55),
+}
+MATERIALS = ("rubber", "metal")
+SIZES: dict[str, float] = {"small": 0.7, "large": 1.4}  # heights, in world units
+STYLES = ("photo", "flat", "sketch")
+BACKGROUNDS = ("plain", "checker", "wood", "sand", "grass", "stone")  # textures of the ground
+ATTRIBUTES = ("size", "color", "material", "shape")  # in the order in which English names them
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """One object. `x` and `y` are where its centre stands on the ground; `turn` is its rotation, in radians."""
+
+    shape: str
+    color: str
+    material: str
+    size: str
+    x: float
+    y: float
+    turn: float = 0.0
+
+    @property
+    def height(self) -> float:
+        """In world units; every shape is as wide and deep as it is high."""
+        return SIZES[self.size]
+
+    @property
+    def name(self) -> str:
+        """In words: "large red metal cube"."""
+        return f"{self.size} {self.color} {self.material} {self.shape}"
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """A pinhole camera that looks at the point `target`; `fov` is the vertical field of view, in degrees."""
+
+    position: tuple[float, float, float] = (0.0, -8.0, 5.0)
+    target: tuple[float, float, float] = (0.0, 0.3, 0.3)
+    fov: float = 40.0
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """A lamp with an extent, which is what makes shadows soft. `radius` is in world units."""
+
+    position: tuple[float, float, float] = (-4.0, -5.0, 8.0)
+    radius: float = 0.8
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Everything in one picture, things in no particular order."""
+
+    things: tuple[Thing, ...]
+    camera: Camera = Camera()
+    lights: tuple[Light, ...] = (Light(),)
+    background: str = "plain"
+    style: str = "photo"
