@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from diptych.data.annotate import annotate, font, side_by_side
 from diptych.data.store import Dataset, image_source
 from diptych.images import BadImage, decode
-from diptych.types import InputError, Sample
+from diptych.types import EncodedImage, InputError, Object, Question, Sample
 
 TEMPLATE = Path(__file__).parent / "sheet.html.j2"
 
@@ -24,22 +25,39 @@ CELL = 168  # side of a picture's square
 GAP = 16
 TEXT_HEIGHT = 52
 HEADER = 92
+MOST_IMAGES = 4  # of one sample
+MOST_LINES = 4  # of one kind on the page
 ENLARGE = 3  # a small drawing is shown at up to this many times its size
 INK, FAINT, PAPER, CARD, EDGE = "#1d2430", "#6b7585", "#f4f5f7", "#ffffff", "#dfe3e8"
 
 
 class Picture(NamedTuple):
-    """One cell of a sheet: a thumbnail (None where the picture cannot be read), its caption and a line below."""
+    """One cell of a sheet: a thumbnail (None where the picture cannot be read), its caption, a line below, and more.
+
+    `lines` stand on the page only: what else the sample says, ready to print.
+    """
 
     thumbnail: Image.Image | None
     caption: str
     note: str = ""
+    lines: tuple[str, ...] = ()
 
 
-def contact_sheet(dataset: Dataset, to: str | Path, *, count: int = 48, columns: int = 6, seed: int = 0) -> Path:
+def contact_sheet(
+    dataset: Dataset,
+    to: str | Path,
+    *,
+    count: int = 48,
+    columns: int = 6,
+    seed: int = 0,
+    annotated: bool = True,
+) -> Path:
     """Draw `count` random samples of `dataset` with their captions; the suffix of `to` (.png or .html) says how.
 
-    The HTML page also shows how the dataset is made up and what was rejected when it was imported.
+    The HTML page also shows questions, how the dataset is made up, and what was rejected when it was imported.
+
+    Args:
+        annotated: draw boxes, masks and names of the objects over the pictures.
 
     Raises:
         InputError: the suffix is neither .png nor .html.
@@ -48,7 +66,7 @@ def contact_sheet(dataset: Dataset, to: str | Path, *, count: int = 48, columns:
     if to.suffix not in (".png", ".html"):
         raise InputError(f"{to}: expected a name that ends in .png or .html")
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:count]
-    pictures = [_picture(sample) for sample in dataset.take(np.sort(chosen))]
+    pictures = [_picture(sample, annotated) for sample in dataset.take(np.sort(chosen))]
     if to.suffix == ".png":
         facts = " · ".join(f"{name} {value}" for name, value in summary(dataset).items())
         draw_sheet(pictures, dataset.name, facts, columns).save(to)
@@ -83,7 +101,7 @@ def draw_sheet(pictures: Sequence[Picture], title: str, facts: str = "", columns
     width, height = max(420, columns * step_x + GAP), HEADER + rows * step_y + GAP
     sheet = Image.new("RGB", (width * SCALE, height * SCALE), PAPER)
     draw = ImageDraw.Draw(sheet)
-    big, text, small = _font(26, bold=True), _font(12), _font(10)
+    big, text, small = font(26 * SCALE, bold=True), font(12 * SCALE), font(10 * SCALE)
     draw.text((GAP * SCALE, 20 * SCALE), title, INK, big)
     draw.text((GAP * SCALE, 58 * SCALE), _fit(facts, small, width - 2 * GAP, 1)[0], FAINT, small)
     for i, picture in enumerate(pictures):
@@ -106,17 +124,43 @@ def data_uri(image: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _picture(sample: Sample) -> Picture:
-    caption = " / ".join(sample.captions)
+def _picture(sample: Sample, annotated: bool) -> Picture:
+    caption = " / ".join(sample.captions) or " / ".join(map(_question, sample.questions[:1]))
     note = " · ".join(text for text in (sample.label, ", ".join(sample.tags), sample.creator) if text)
+    lines = _lines(sample)
+    if not sample.images and (sample.captions or sample.url):
+        return Picture(None, caption, sample.url or "text only", lines)
     try:
-        side = (CELL - 16) * SCALE
-        image = decode(image_source(sample), target=side)
-        scale = min(side / max(image.size), ENLARGE)
-        image = image.resize([max(1, round(scale * old)) for old in image.size], Image.Resampling.LANCZOS)
+        shown = sample.images[:MOST_IMAGES] or [EncodedImage()]
+        side = (CELL - 16) * SCALE // len(shown)
+        things = sample.objects if annotated and len(shown) == 1 else []
+        found = [_thumbnail(image, sample.id, things, side) for image in shown]
     except BadImage as error:
-        return Picture(None, caption, str(error))
-    return Picture(image, caption, note)
+        return Picture(None, caption, str(error), lines)
+    return Picture(side_by_side(found, CARD) if len(found) > 1 else found[0], caption, note, lines)
+
+
+def _thumbnail(encoded: EncodedImage, id: str, things: Sequence[Object], side: int) -> Image.Image:
+    image = decode(image_source(Sample(id, [encoded])), target=None if things else side)
+    scale = min(side / max(image.size), ENLARGE)
+    width, height = (max(1, round(scale * old)) for old in image.size)
+    if things:
+        return annotate(image, things, (width, height))
+    return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _lines(sample: Sample) -> tuple[str, ...]:
+    """What a sample says besides its captions: a few questions with their answers, wrong captions, phrases, turns."""
+    lines = [_question(question) for question in sample.questions[:MOST_LINES]]
+    lines += [f"✗ {negative.text}" for negative in sample.negatives[:MOST_LINES]]
+    lines += [f"▸ {region.phrase}" for region in sample.regions[:MOST_LINES]]
+    lines += [f"{message.role}: {message.text}" for message in sample.messages[: 2 * MOST_LINES]]
+    return tuple(lines)
+
+
+def _question(question: Question) -> str:
+    answer = "cannot be answered" if question.answerable is False else ", ".join(dict.fromkeys(question.answers))
+    return f"{question.question} — {answer or 'no answer given'}"
 
 
 def _paste(sheet: Image.Image, thumbnail: Image.Image | None, x: int, y: int) -> None:
@@ -138,7 +182,8 @@ def _page(dataset: Dataset, pictures: list[Picture]) -> str:
     ]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     cards: list[dict[str, Any]] = [
-        {"image": data_uri(p.thumbnail) if p.thumbnail else "", "caption": p.caption, "note": p.note} for p in pictures
+        {"image": data_uri(p.thumbnail) if p.thumbnail else "", "caption": p.caption, "note": p.note, "lines": p.lines}
+        for p in pictures
     ]
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     facts = summary(dataset)
@@ -147,13 +192,6 @@ def _page(dataset: Dataset, pictures: list[Picture]) -> str:
 
 def _distinct(values: list[str | None]) -> str:
     return f"{len({value for value in values if value}):,}"
-
-
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-    import matplotlib  # carries a font with Latin, Greek and Cyrillic letters; Pillow's own has Latin only
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size * SCALE)
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont, width: int, lines: int) -> list[str]:
