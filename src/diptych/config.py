@@ -35,6 +35,8 @@ def parse(cls: type[T], data: Mapping[str, Any], source: str = "config") -> T:
         where = ".".join(str(part) for part in first["loc"]) or "(top)"
         if first["type"] == "unexpected_keyword_argument":
             raise InputError(f"{source}: unknown key '{where}'") from None
+        if first["type"] == "value_error":  # a check of the dataclass itself, which names its field
+            raise InputError(f"{source}: {first['ctx']['error']}") from None
         raise InputError(f"{source}: {where}: {first['msg']}, got {first['input']!r}") from None
 
 
