@@ -24,6 +24,15 @@ SIZES: dict[str, float] = {"small": 0.7, "large": 1.4}  # heights, in world unit
 STYLES = ("photo", "flat", "sketch")
 BACKGROUNDS = ("plain", "checker", "wood", "sand", "grass", "stone")  # textures of the ground
 ATTRIBUTES = ("size", "color", "material", "shape")  # in the order in which English names them
+VALUES: dict[str, tuple[str, ...]] = {
+    "size": tuple(SIZES),
+    "color": tuple(COLORS),
+    "material": MATERIALS,
+    "shape": SHAPES,
+}
+RELATION_MARGIN = 0.35
+"""Any two things of a scene differ by at least this in x and in y, and stand in the same order in the picture, so that
+left (smaller x), right, front (smaller y) and behind are never in doubt. World units."""
 
 
 @dataclass(frozen=True, slots=True)
