@@ -34,7 +34,7 @@ BATCH_ROWS = 64
 def recognise(path: Path) -> bool:
     """Whether `path` is a Parquet file, or a folder that holds one with pictures."""
     if path.is_dir():
-        return any(_holds_pictures(file) for file in listing(path))
+        return any(holds_pictures(file) for file in listing(path))
     if path.suffix.lower() in SUFFIXES or not path.is_file():
         return path.is_file()
     try:
@@ -82,7 +82,8 @@ def read(path: Path) -> Rows:
     return Rows(f"Parquet, {len(files)} files, {total:,} rows ({columns}, as {kind})", items, total, merged)
 
 
-def _holds_pictures(file: Path) -> bool:
+def holds_pictures(file: Path) -> bool:
+    """Whether a Parquet file has a column of pictures."""
     try:
         _columns(pq.read_schema(file), file)
     except Exception:  # damaged, or about something else
@@ -146,7 +147,7 @@ def _rows(file: Path, root: Path) -> Iterator[Row]:
         end = number + parquet.metadata.row_group(group).num_rows
         try:
             for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group]):
-                for values in _plain(batch):
+                for values in plain_rows(batch):
                     yield _row(values, columns, folder, f"{where}#{number}")
                     number += 1
         except Exception as error:  # damaged pages, see above
@@ -155,7 +156,8 @@ def _rows(file: Path, root: Path) -> Iterator[Row]:
         number = end
 
 
-def _plain(batch: Any) -> list[dict[str, Any]]:
+def plain_rows(batch: Any) -> list[dict[str, Any]]:
+    """The rows of an Arrow batch; text that is not UTF-8 keeps its bytes as surrogates, for the caller to reject."""
     try:
         return list(batch.to_pylist())
     except UnicodeDecodeError:  # Parquet does not promise that its text is UTF-8
@@ -164,7 +166,6 @@ def _plain(batch: Any) -> list[dict[str, Any]]:
 
 
 def _decoded(column: Any) -> list[Any]:
-    """The values of a column; text that is not UTF-8 keeps its bytes as surrogates, for the caller to reject."""
     values = []
     for value in column:
         try:
