@@ -449,7 +449,7 @@ def test_recognition(folder, tmp_path):
             recognise(unknown)
     with pytest.raises(InputError, match="no such file"):
         recognise(tmp_path / "absent")
-    assert list(FORMATS) == ["parquet", "table", "folder"]
+    assert list(FORMATS)[-3:] == ["parquet", "table", "folder"]  # the vague ones are asked last
 
 
 def test_column_names():

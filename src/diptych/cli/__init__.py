@@ -10,7 +10,20 @@ from typing import Any
 from cyclopts import App, CycloptsError, Parameter
 
 import diptych
-from diptych.cli import classify, data, doctor, embed, eval, index, listing, search, show_demo, terminal, train
+from diptych.cli import (
+    classify,
+    data,
+    data_export,
+    doctor,
+    embed,
+    eval,
+    index,
+    listing,
+    search,
+    show_demo,
+    terminal,
+    train,
+)
 from diptych.types import InputError
 
 FAILED, WRONG = 1, 2  # exit codes; 0 is success
@@ -57,6 +70,12 @@ diptych data show scans --html scans.html""",
         """
 diptych data curate clipart --dry-run
 diptych data curate scans --to scans-clean --plan plan.toml""",
+    ),
+    "data export": (
+        data_export.export,
+        """
+diptych data export scans --to wds:shards
+diptych data export "scenes:?n=1000&seed=1" --to coco:scenes-coco""",
     ),
     "train": (
         train.train,

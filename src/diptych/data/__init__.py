@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 
+from diptych.data.exporting import ExportReport, export_dataset
 from diptych.data.importing import ImportReport, Progress, cached_import, import_dataset, locate, split_address
+from diptych.data.live import LIVE, open_live
 from diptych.data.store import Dataset, DatasetWriter, image_source, is_store
 from diptych.types import InputError
 
@@ -13,8 +14,10 @@ __all__ = [
     "BUILTIN",
     "Dataset",
     "DatasetWriter",
+    "ExportReport",
     "ImportReport",
     "Progress",
+    "export_dataset",
     "image_source",
     "import_dataset",
     "is_address",
@@ -23,10 +26,6 @@ __all__ = [
 
 BUILTIN = {"clipart": Path(__file__).parent / "builtin" / "clipart.parquet"}
 """Datasets that come with the package."""
-
-
-LIVE: dict[str, str] = {}
-"""Kinds of address that are read where they lie and not imported: kind -> "module:function" of (rest, options)."""
 
 
 def open_dataset(address: str | Path, progress: Progress | None = None) -> Dataset:
@@ -45,10 +44,8 @@ def open_dataset(address: str | Path, progress: Progress | None = None) -> Datas
     if isinstance(address, str) and address in BUILTIN:
         return Dataset.open(BUILTIN[address], name=address)
     kind, rest, options = split_address(address)
-    if kind in LIVE:
-        module, function = LIVE[kind].split(":")
-        dataset: Dataset = getattr(import_module(module), function)(rest, options)
-        return dataset
+    if kind is not None and kind in LIVE:
+        return open_live(kind, rest, options)
     if kind is None:
         path = Path(rest).expanduser()
         if not path.exists():

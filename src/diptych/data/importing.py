@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from diptych.data import formats
 from diptych.data.formats import Row, Rows
+from diptych.data.live import LIVE, open_live
 from diptych.data.store import Dataset, DatasetWriter, is_store
 from diptych.images import BadImage, decode, read_bytes
 from diptych.paths import cache_dir
@@ -79,14 +80,12 @@ def import_dataset(
     Raises:
         InputError: the source is of no known kind, or the target is taken by something else.
     """
-    at = locate(source)
-    kind, rows = _open(at)
-    path = at.path
-    log.info("recognised %s as %s", path, rows.found)
-    own = rows.root.resolve() if rows.root is not None else path if path.is_dir() else path.parent
-    base = locate(str(root)).path if root is not None else own
+    kind, rows, path = _open(source)
+    log.info("recognised %s as %s", path or source, rows.found)
+    base = locate(str(root)).path if root is not None else _root(rows, path)
     notes = {"read_as": kind, "merged": rows.merged}
-    with DatasetWriter(to, name=name or path.stem, source=str(path), notes=notes) as writer:
+    stem = path.stem if path is not None else kind
+    with DatasetWriter(to, name=name or stem, source=str(path or source), notes=notes) as writer:
         for done, row in enumerate(_checked(rows.items, base, threads or os.cpu_count() or 1), 1):
             if isinstance(row, Rejected):
                 writer.reject(row)
@@ -154,7 +153,7 @@ def locate(source: str | Path) -> Address:
     """The address of existing raw data. Raises `InputError` for an unknown kind or option, or where nothing lies."""
     kind, rest, options = split_address(source)
     if kind is not None and kind not in formats.FORMATS:
-        raise InputError(f"{source}: no format '{kind}'; the formats are {', '.join(formats.FORMATS)}")
+        raise InputError(f"{source}: no format '{kind}'; the formats are {', '.join((*formats.FORMATS, *LIVE))}")
     path = Path(rest).expanduser()
     if not path.exists():
         raise InputError(f"{rest}: no such file or folder")
@@ -163,12 +162,25 @@ def locate(source: str | Path) -> Address:
     return Address(kind, path.resolve(), options)
 
 
-def _open(at: Address) -> tuple[str, Rows]:
+def _open(source: str | Path) -> tuple[str, Rows, Path | None]:
+    """The kind of a source, its rows, and where it lies if that is one place."""
+    kind, rest, options = split_address(source)
+    if kind is not None and kind in LIVE:
+        dataset = open_live(kind, rest, options)
+        return kind, Rows(f"{kind}, {len(dataset):,} samples", iter(dataset), len(dataset)), None
+    at = locate(source)
     if at.kind is None and is_store(at.path):
         dataset = Dataset.open(at.path)
-        return "diptych", Rows(f"a Diptych dataset of {len(dataset):,} samples", iter(dataset), len(dataset))
-    kind = at.kind or formats.recognise(at.path)
-    return kind, formats.FORMATS[kind].read(at.path, **at.options)
+        return "diptych", Rows(f"a Diptych dataset of {len(dataset):,} samples", iter(dataset), len(dataset)), at.path
+    name = at.kind or formats.recognise(at.path)
+    return name, formats.FORMATS[name].read(at.path, **at.options), at.path
+
+
+def _root(rows: Rows, path: Path | None) -> Path:
+    """The folder that the rows' picture paths start from."""
+    if rows.root is not None or path is None:
+        return (rows.root or Path()).resolve()
+    return path if path.is_dir() else path.parent
 
 
 def _checked(rows: Iterable[Row], root: Path, threads: int) -> Iterator[Row]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from diptych.data.formats import image_folder, parquet, table
+from diptych.data.formats import chat, image_folder, parquet, table, texts
 from diptych.data.formats.rows import Row, Rows
 from diptych.types import InputError, Sample
 
@@ -18,19 +18,21 @@ class Format(NamedTuple):
     """How a kind of source is told, read, watched for changes, and written.
 
     The keyword-only parameters of `read` are the format's options: text, as in `coco:ROOT?split=val2017`. `listing` is
-    called with the same options.
+    called with the same options. `write` fills a folder and returns what it had to leave out: reason -> number.
     """
 
     recognise: Callable[[Path], bool]
     read: Callable[..., Rows]
     listing: Callable[..., Iterator[Path]]
-    write: Callable[[Iterable[Sample], Path], None] | None = None
+    write: Callable[[Iterable[Sample], Path], Mapping[str, int] | None] | None = None
 
 
 FORMATS: dict[str, Format] = {  # asked in this order: those that are told by more come first
-    "parquet": Format(parquet.recognise, parquet.read, parquet.listing),
-    "table": Format(table.recognise, table.read, table.listing),
-    "folder": Format(image_folder.recognise, image_folder.read, image_folder.listing),
+    "chat": Format(chat.recognise, chat.read, chat.listing, chat.write),
+    "text": Format(texts.recognise, texts.read, texts.listing),
+    "parquet": Format(parquet.recognise, parquet.read, parquet.listing, parquet.write),
+    "table": Format(table.recognise, table.read, table.listing, table.write),
+    "folder": Format(image_folder.recognise, image_folder.read, image_folder.listing, image_folder.write),
 }
 
 

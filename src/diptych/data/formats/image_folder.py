@@ -11,15 +11,18 @@ split.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import posixpath
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from diptych.data.formats import table
 from diptych.data.formats.rows import Row, Rows, decode_text, is_dataset, join_path, merge_by_picture, split_of, valid
-from diptych.images import HEADER_BYTES, looks_like_image
+from diptych.data.formats.written import Pictures
+from diptych.images import HEADER_BYTES, BadImage, looks_like_image
 from diptych.types import EncodedImage, InputError, Rejected, Sample
 
 log = logging.getLogger("diptych")
@@ -37,6 +40,7 @@ OTHER_SUFFIXES = frozenset(
 TABLE_NAMES = frozenset(
     ("metadata.jsonl", "metadata.csv", "captions.csv", "captions.tsv", "captions.jsonl", "captions.txt")
 )
+PROVENANCE = ("source", "license", "url", "creator", "split")
 NOT_CAPTIONS = frozenset(("readme", "license", "licence", "notice", "classes", "labels", "requirements"))
 
 
@@ -74,6 +78,31 @@ def read(path: Path) -> Rows:
 def listing(path: Path) -> Iterator[Path]:
     """Every file of the folder."""
     return (path / file for file in _files(path))
+
+
+def write(samples: Iterable[Sample], folder: Path) -> dict[str, int]:
+    """Write `images/` and `metadata.jsonl`, whose `file_name` Hugging Face's imagefolder understands as well.
+
+    Returns what was left out: a folder of pictures has no room for annotations or for samples of several pictures.
+    """
+    pictures = Pictures(folder / "images")
+    left: Counter[str] = Counter()
+    with (folder / "metadata.jsonl").open("w", encoding="utf-8") as file:
+        for sample in samples:
+            if len(sample.images) != 1:
+                left["not one picture"] += 1
+                continue
+            try:
+                path = pictures.add(sample.images[0], sample.id)
+            except BadImage as error:
+                left[error.reason] += 1
+                continue
+            fields = {"file_name": path, "id": sample.id, "captions": sample.captions, "tags": sample.tags}
+            fields |= {name: getattr(sample, name) for name in ("label", *PROVENANCE)}
+            own = {name: text for name, text in sample.texts.items() if name not in (*fields, "folder", "path")}
+            fields = {name: value for name, value in (fields | own).items() if value}
+            file.write(json.dumps(fields, ensure_ascii=False) + "\n")
+    return dict(left)
 
 
 def _items(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,9 @@ from diptych.data.formats.rows import (
     plain_name,
     sample_of,
 )
-from diptych.types import EncodedImage, InputError, Rejected
+from diptych.data.formats.written import Pictures
+from diptych.images import BadImage
+from diptych.types import EncodedImage, InputError, Rejected, Sample
 
 DELIMITED = (".csv", ".tsv", ".txt")
 JSON_LINES = (".jsonl", ".ndjson")
@@ -121,6 +124,29 @@ def exists(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):
         return False
+
+
+def write(samples: Iterable[Sample], folder: Path) -> dict[str, int]:
+    """Write `pairs.tsv` as open_clip reads it (`filepath` and `title`, a row for each caption) and `images/`.
+
+    Returns what was left out: a table of pairs has no room for annotations or for samples of several pictures.
+    """
+    pictures = Pictures(folder / "images")
+    left: Counter[str] = Counter()
+    with (folder / "pairs.tsv").open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, delimiter="\t", lineterminator="\n")
+        rows.writerow(("filepath", "title"))
+        for sample in samples:
+            if len(sample.images) != 1 or not sample.captions:
+                left["not one picture with captions"] += 1
+                continue
+            try:
+                path = pictures.add(sample.images[0], sample.id)
+            except BadImage as error:
+                left[error.reason] += 1
+                continue
+            rows.writerows((path, caption) for caption in sample.captions)
+    return dict(left)
 
 
 # ---------------------------------------------------------------- JSON lines
