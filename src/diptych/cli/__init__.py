@@ -14,6 +14,7 @@ from diptych.cli import (
     classify,
     data,
     data_export,
+    data_show,
     doctor,
     embed,
     eval,
@@ -60,10 +61,11 @@ diptych data import ~/scans --to scans
 diptych data import captions.csv --to scans --root ~/pictures""",
     ),
     "data show": (
-        data.show,
+        data_show.show,
         """
 diptych data show clipart
-diptych data show scans --html scans.html""",
+diptych data show scans --html scans.html
+diptych data show "scenes:?n=48" --png scenes.png --plain""",
     ),
     "data curate": (
         data.curate,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from diptych.data.curate import CurationReport, StepReport
 
 EXAMPLES_SHOWN = 3  # of each step
-TOP = 5  # commonest creators, labels, captions
 
 
 def import_(
@@ -52,60 +50,6 @@ def import_(
             terminal.say(f"rejected: {terminal.reasons(report.rejected)}")
             terminal.say(f"each one with its reason is in {report.folder / 'quarantine.jsonl'}")
     terminal.write_json({**report._asdict(), "folder": str(report.folder)}, json)
-
-
-def show(
-    dataset: str,
-    /,
-    *,
-    html: Path | None = None,
-    png: Path | None = None,
-    count: int = 48,
-    seed: Seed = 0,
-    json: Json = None,
-) -> None:
-    """Show what a dataset holds: numbers, fields, captions, creators and labels, and what was rejected.
-
-    Args:
-        dataset: A built-in one, a Diptych dataset, or raw data.
-        html: Write a contact sheet of random samples as a page.
-        png: Write a contact sheet of random samples as a picture.
-        count: Samples on the sheet.
-    """
-    from diptych.data import open_dataset
-    from diptych.data.sheet import contact_sheet, summary
-
-    with terminal.Working() as working:
-        opened = open_dataset(dataset, working.of("importing"))
-    facts = {"name": opened.name, "folder": str(opened.folder), **describe(opened)}
-    if json != terminal.STDOUT:
-        table = terminal.table(opened.name, "", "")
-        for key, value in summary(opened).items():
-            table.add_row(key, value)
-        terminal.out.print(table)
-        _show_fields(facts)
-        for title, counts in (("rejected", facts["rejected"]), *facts["commonest"].items()):
-            _show_counts(title, counts)
-    terminal.write_json(facts, json)
-    for to in (html, png):
-        if to is not None:
-            terminal.note(f"wrote {contact_sheet(opened, to.expanduser(), count=count, seed=seed)}")
-
-
-def describe(dataset: Dataset) -> dict[str, Any]:
-    """How many samples fill each field, how long captions are, the commonest values, and what was rejected."""
-    columns = {name: dataset.column(name) for name in dataset.fields()}
-    captions = [caption for of_one in columns["captions"] for caption in of_one or ()]
-    words = sorted(len(caption.split()) for caption in captions)
-    tags = [tag for of_one in columns["tags"] for tag in of_one or ()]
-    common = {"creator": columns["creator"], "label": columns["label"], "caption": captions, "tag": tags}
-    return {
-        "samples": len(dataset),
-        "filled": {name: filled for name, column in columns.items() if (filled := sum(map(bool, column)))},
-        "caption_words": {"median": words[len(words) // 2], "least": words[0], "most": words[-1]} if words else {},
-        "commonest": {name: dict(Counter(filter(None, values)).most_common(TOP)) for name, values in common.items()},
-        "rejected": dict(dataset.card.get("rejected", {})),
-    }
 
 
 def curate(
@@ -161,23 +105,6 @@ def curate(
 
 
 # ---------------------------------------------------------------- what is shown
-
-
-def _show_fields(facts: dict[str, Any]) -> None:
-    table = terminal.table("", "field", "filled", "share")
-    for name, filled in facts["filled"].items():
-        table.add_row(name, f"{filled:,}", f"{filled / facts['samples']:.0%}")
-    terminal.out.print(table)
-    if words := facts["caption_words"]:
-        terminal.say(f"words in a caption: {words['median']} in the median, {words['least']} to {words['most']}\n")
-
-
-def _show_counts(title: str, counts: dict[str, int]) -> None:
-    if counts:
-        table = terminal.table("", title, "samples")
-        for value, number in counts.items():
-            table.add_row(terminal.printable(value), f"{number:,}")
-        terminal.out.print(table)
 
 
 def _show_curation(report: CurationReport, seed: int) -> None:
