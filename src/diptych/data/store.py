@@ -100,6 +100,10 @@ class Dataset:
     def __len__(self) -> int:
         return len(self._store) if self._rows is None else len(self._rows)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as an address and rows: the process that unpickles it opens the data again."""
+        return _opened_again, (self.address, self.name, self._rows)
+
     def __repr__(self) -> str:
         return f"Dataset({self.name!r}, {len(self):,} samples, {self.address!r})"
 
@@ -206,6 +210,13 @@ class Dataset:
             raise IndexError(f"{self.name}: an index is outside a dataset of {len(self)} samples")
         index = np.where(index < 0, index + len(self), index)
         return index if self._rows is None else self._rows[index]
+
+
+def _opened_again(address: str, name: str, rows: Rows | None) -> Dataset:
+    from diptych.data import open_dataset  # it imports this module
+
+    whole = open_dataset(address)
+    return Dataset(whole._store, name, whole.folder, whole.card, rows, address)
 
 
 def is_store(path: Path) -> bool:

@@ -130,6 +130,10 @@ class DatasetWriter:
         line = json.dumps(rejected._asdict(), ensure_ascii=False)
         self._quarantine.write(line.encode("utf-8", "replace").decode() + "\n")
 
+    def attach(self, name: str, text: str) -> None:
+        """Put a text file beside the data; it appears together with the dataset."""
+        (self._part / name).write_bytes(text.encode("utf-8", "replace"))
+
     def _flush_group(self) -> None:
         if not self._group:
             return
