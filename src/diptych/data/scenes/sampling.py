@@ -61,7 +61,7 @@ def sample_scene(dials: Dials, index: int, purpose: str = "scene") -> Scene:
     if dials.split == "test" and dials.combinations:
         attributes[int(random.random() * count)] |= draw(random, dials.combinations)
     lights = tuple(_light(random, i, dials.jitter) for i in range(dials.lights))
-    spread = 1.0 + 0.05 * max(0, count - 5)
+    spread = 1.0 + 0.1 * max(0, count - 5)
     while True:
         camera = _camera(random, spread, dials.jitter)
         things = _place(random, attributes, View(camera), spread)
