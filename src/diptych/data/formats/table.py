@@ -71,7 +71,7 @@ def read_table(path: Path) -> Table:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as text: {error}") from None
     if path.suffix.lower() in JSON_LINES:
-        records = list(_json_lines(text, path.name))
+        records = list(json_lines(text, path.name))
         names = list(dict.fromkeys(name for _, record in records if isinstance(record, dict) for name in record))
         columns = choose_columns(names)
     else:
@@ -152,7 +152,8 @@ def write(samples: Iterable[Sample], folder: Path) -> dict[str, int]:
 # ---------------------------------------------------------------- JSON lines
 
 
-def _json_lines(text: str, name: str) -> Iterator[tuple[str, Record]]:
+def json_lines(text: str, name: str) -> Iterator[tuple[str, Record]]:
+    """(where it stands, the object or why there is none) of each line that is not blank."""
     for n, line in enumerate(_lines(text), 1):
         if line.strip():
             yield f"{name}:{n}", _json_object(line, f"{name}:{n}")
