@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from diptych.data.exporting import ExportReport, export_dataset
+from diptych.data.formats import FORMATS
 from diptych.data.importing import ImportReport, Progress, cached_import, import_dataset, locate, split_address
 from diptych.data.live import LIVE, open_live
 from diptych.data.store import Dataset, DatasetWriter, image_source, is_store
@@ -53,6 +54,9 @@ def open_dataset(address: str | Path, progress: Progress | None = None) -> Datas
             raise InputError(f"{address}: no such dataset; expected a built-in name ({known}), a file or a folder")
         if is_store(path):
             return Dataset.open(path)
+        for live in LIVE:
+            if live in FORMATS and FORMATS[live].recognise(path):
+                return open_live(live, str(path), options)
     return cached_import(locate(address), progress)
 
 

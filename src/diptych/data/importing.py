@@ -165,6 +165,10 @@ def locate(source: str | Path) -> Address:
 def _open(source: str | Path) -> tuple[str, Rows, Path | None]:
     """The kind of a source, its rows, and where it lies if that is one place."""
     kind, rest, options = split_address(source)
+    if kind is not None and kind in LIVE and kind in formats.FORMATS:  # its path may be a pattern of several files
+        formats.check_options(kind, options)
+        path = Path(rest).expanduser().resolve()
+        return kind, formats.FORMATS[kind].read(path, **options), path if path.exists() else None
     if kind is not None and kind in LIVE:
         dataset = open_live(kind, rest, options)
         return kind, Rows(f"{kind}, {len(dataset):,} samples", iter(dataset), len(dataset)), None

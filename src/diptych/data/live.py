@@ -8,6 +8,7 @@ from importlib import import_module
 from diptych.data.store import Dataset
 
 LIVE: dict[str, str] = {
+    "wds": "diptych.data.tar_store:open_shards",
     "mix": "diptych.data.mixture:open_mixture",
 }
 """Kind of address -> "module:function", called with what follows the kind and with the options."""

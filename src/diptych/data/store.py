@@ -196,7 +196,10 @@ class Dataset:
         return digest.hexdigest()
 
     def quarantine(self) -> list[Rejected]:
-        """The rows that were rejected when this dataset was made."""
+        """The rows that were rejected when this dataset was made, or, where it is read in place, met so far."""
+        met: list[Rejected] | None = getattr(self._store, "rejected", None)
+        if met is not None:
+            return list(met)
         path = self.folder / QUARANTINE if self.folder is not None else None
         if path is None or not path.is_file():
             return []

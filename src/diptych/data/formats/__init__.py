@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from diptych.data.formats import chat, image_folder, parquet, table, texts
+from diptych.data.formats import chat, image_folder, parquet, table, texts, wds
 from diptych.data.formats.rows import Row, Rows
 from diptych.types import InputError, Sample
 
@@ -28,6 +28,7 @@ class Format(NamedTuple):
 
 
 FORMATS: dict[str, Format] = {  # asked in this order: those that are told by more come first
+    "wds": Format(wds.recognise, wds.read, wds.listing, wds.write),
     "chat": Format(chat.recognise, chat.read, chat.listing, chat.write),
     "text": Format(texts.recognise, texts.read, texts.listing),
     "parquet": Format(parquet.recognise, parquet.read, parquet.listing, parquet.write),
