@@ -7,7 +7,28 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from diptych.data.formats import chat, image_folder, parquet, table, texts, wds
+from diptych.data.formats import (
+    aro,
+    chat,
+    clevr,
+    conceptual_captions,
+    flickr30k,
+    gqa,
+    image_folder,
+    laion,
+    nlvr2,
+    parquet,
+    redcaps,
+    sugarcrepe,
+    table,
+    textcaps,
+    texts,
+    textvqa,
+    vizwiz,
+    vqa,
+    wds,
+    winoground,
+)
 from diptych.data.formats.rows import Row, Rows
 from diptych.types import InputError, Sample
 
@@ -28,6 +49,20 @@ class Format(NamedTuple):
 
 
 FORMATS: dict[str, Format] = {  # asked in this order: those that are told by more come first
+    "flickr30k": Format(flickr30k.recognise, flickr30k.read, flickr30k.listing),
+    "conceptual-captions": Format(conceptual_captions.recognise, conceptual_captions.read, conceptual_captions.listing),
+    "redcaps": Format(redcaps.recognise, redcaps.read, redcaps.listing),
+    "textcaps": Format(textcaps.recognise, textcaps.read, textcaps.listing),
+    "laion": Format(laion.recognise, laion.read, laion.listing),
+    "vqa": Format(vqa.recognise, vqa.read, vqa.listing),
+    "textvqa": Format(textvqa.recognise, textvqa.read, textvqa.listing),
+    "vizwiz": Format(vizwiz.recognise, vizwiz.read, vizwiz.listing),
+    "clevr": Format(clevr.recognise, clevr.read, clevr.listing),
+    "nlvr2": Format(nlvr2.recognise, nlvr2.read, nlvr2.listing),
+    "gqa": Format(gqa.recognise, gqa.read, gqa.listing),
+    "aro": Format(aro.recognise, aro.read, aro.listing),
+    "winoground": Format(winoground.recognise, winoground.read, winoground.listing),
+    "sugarcrepe": Format(sugarcrepe.recognise, sugarcrepe.read, sugarcrepe.listing),
     "wds": Format(wds.recognise, wds.read, wds.listing, wds.write),
     "chat": Format(chat.recognise, chat.read, chat.listing, chat.write),
     "text": Format(texts.recognise, texts.read, texts.listing),
