@@ -1,4 +1,4 @@
-"""How far a guesser that never sees a picture gets: `python benchmarks/scenes_blind.py [--scenes 30000] [--objects 3-6]`.
+"""How far a guesser that never sees a picture gets: `python benchmarks/scenes_blind.py --scenes 30000 --objects 3-6`.
 
 Two classifiers on word and word-pair counts, naive Bayes and a network with a hidden layer, learn from four fifths of
 the generated scenes and are judged on the rest: the answer, for each kind of question; "nonsense or not", for each kind

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+from diptych.data.scenes.captions import captions_of
 from diptych.data.scenes.dials import Dials
 from diptych.data.scenes.labels import Described
+from diptych.data.scenes.negatives import negatives_of
 from diptych.data.scenes.questions import questions_of
+from diptych.data.scenes.referring import regions_of
 from diptych.data.scenes.relations import Facts, relations_of
-from diptych.data.scenes.sampling import generator
+from diptych.data.scenes.sampling import generator, sample_scene
 from diptych.data.scenes.world import Scene
 
 
 def describe(scene: Scene, dials: Dials, index: int) -> Described:
-    """Captions, questions, negatives, referring expressions and relations of scene `index`, by lot from its seed."""
+    """Captions, questions, negatives, referring expressions and relations of scene `index`.
+
+    Deterministic from the dials' seed and split, the index and the scene. With probability `dials.noise` the captions
+    are those of another scene.
+    """
+    random = generator(dials, index, "language")
     facts = Facts(scene)
-    return Described([], questions_of(facts, generator(dials, index, "questions")), [], [], relations_of(facts))
+    questions, regions, relations = questions_of(facts, random), regions_of(facts, random), relations_of(facts)
+    captions, standing = captions_of(facts, random)
+    negatives = negatives_of(facts, captions, standing, random)
+    if random.random() < dials.noise:  # drawn last: whatever the noise, all other labels stay the same
+        other = Facts(sample_scene(dials, index, "another scene"))
+        return Described(captions_of(other, random)[0], questions, [], regions, relations, True)
+    return Described(captions, questions, negatives, regions, relations)

@@ -1,9 +1,9 @@
 """Questions as functional programs, in CLEVR's form, and their exact answer.
 
 A program is a JSON list of nodes {"function", "inputs", "value_inputs"}; `inputs` are positions of earlier nodes, the
-last node gives the answer. Functions, after Johnson et al. 2017 (arXiv:1612.06890, figure 2 of its supplement):
-scene, filter_X, unique, relate, count, exist, query_X, equal_X, equal_integer, less_than, greater_than, where X is size,
-color, material or shape. Deviation: no `same_X`, `union` and `intersect`, which no question here needs.
+last node gives the answer. Functions, after CLEVR (Johnson et al. 2017, arXiv:1612.06890): scene, filter_X, unique,
+relate, count, exist, query_X, equal_X, equal_integer, less_than, greater_than, where X is size, color, material or
+shape. Deviation: no `same_X`, `union` and `intersect`, which no question here needs.
 """
 
 from __future__ import annotations

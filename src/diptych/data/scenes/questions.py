@@ -23,7 +23,7 @@ from typing import TypeVar
 from diptych.data.scenes.programs import Program
 from diptych.data.scenes.relations import CONVERSE, PREDICATES, Facts, members
 from diptych.data.scenes.sampling import draw
-from diptych.data.scenes.words import DIRECTIONS, a, phrase
+from diptych.data.scenes.words import DIRECTIONS, WORDINGS, Wording, a, phrase
 from diptych.data.scenes.world import ATTRIBUTES, VALUES
 from diptych.types import Question
 
@@ -113,6 +113,7 @@ def questions_of(facts: Facts, random: Random) -> list[Question]:
 
 
 def _exist(facts: Facts, random: Random) -> list[Question]:
+    words = draw(random, WORDINGS)
     for pattern in _turned(random, ANY):
         groups = _groups(facts, pattern)
         missing = _missing(random, pattern, groups)
@@ -123,12 +124,13 @@ def _exist(facts: Facts, random: Random) -> list[Question]:
         program = Program()
         program.add("exist", program.things(key))
         values = dict(zip(pattern, key))
-        text = draw(random, EXIST).format(one=a(phrase(random, values)), many=phrase(random, values, True))
+        text = draw(random, EXIST).format(one=a(phrase(words, values)), many=phrase(words, values, True))
         return [_question("exist", text, program, "yes" if yes else "no")]
     return []
 
 
 def _exist_beside(facts: Facts, random: Random) -> list[Question]:
+    words = draw(random, WORDINGS)
     for pattern, beside in _some(random, BESIDE):
         anchor = _anchor(facts, random, beside)
         if anchor is None:
@@ -146,15 +148,16 @@ def _exist_beside(facts: Facts, random: Random) -> list[Question]:
         program.add("exist", program.beside(key, direction, chosen))
         values = dict(zip(pattern, chosen))
         text = draw(random, EXIST_BESIDE).format(
-            one=a(phrase(random, values)),
-            many=phrase(random, values, True),
-            place=_place(random, direction, dict(zip(beside, key))),
+            one=a(phrase(words, values)),
+            many=phrase(words, values, True),
+            place=_place(random, words, direction, dict(zip(beside, key))),
         )
         return [_question("exist", text, program, "yes" if yes else "no")]
     return []
 
 
 def _count(facts: Facts, random: Random) -> list[Question]:
+    words = draw(random, WORDINGS)
     for pattern in _turned(random, COUNTED):
         groups = _groups(facts, pattern)
         options = [
@@ -168,13 +171,14 @@ def _count(facts: Facts, random: Random) -> list[Question]:
         key = options[number] or ()
         program = Program()
         program.add("count", program.things(key))
-        text = draw(random, COUNT).format(many=phrase(random, dict(zip(pattern, key)), True))
+        text = draw(random, COUNT).format(many=phrase(words, dict(zip(pattern, key)), True))
         return [_question("count", text, program, str(number))]
     return []
 
 
 def _count_beside(facts: Facts, random: Random) -> list[Question]:
     """ "How many things are left of the red cube?", where 0 to 3 are equally likely, or "metal things", 0 to 2."""
+    words = draw(random, WORDINGS)
     direction = draw(random, DIRECTION_NAMES)
     narrow = random.random() < 0.5
     for pattern in _turned(random, _subsets(("color", "shape"))):
@@ -194,8 +198,8 @@ def _count_beside(facts: Facts, random: Random) -> list[Question]:
         program = Program()
         program.add("count", program.beside(key, direction, which))
         text = draw(random, COUNT_BESIDE).format(
-            many=phrase(random, dict(zip(("material",), which)), True),
-            place=_place(random, direction, dict(zip(pattern, key))),
+            many=phrase(words, dict(zip(("material",), which)), True),
+            place=_place(random, words, direction, dict(zip(pattern, key))),
         )
         return [_question(kind, text, program, str(number))]
     return []
@@ -205,6 +209,7 @@ def _count_beside(facts: Facts, random: Random) -> list[Question]:
 
 
 def _query(facts: Facts, random: Random, attribute: str) -> list[Question]:
+    words = draw(random, WORDINGS)
     for pattern in _turned(random, PATTERNS[attribute]):
         groups = _groups(facts, pattern)
         single = _of_size(groups, 1)
@@ -212,11 +217,11 @@ def _query(facts: Facts, random: Random, attribute: str) -> list[Question]:
         if not single or missing is None:
             continue
         template = draw(random, ASK[attribute])
-        twins = []
+        twins: list[Question] = []
         for key in (draw(random, single), missing):
             program = Program()
             program.add(f"query_{attribute}", program.the(key))
-            text = template.format(phrase(random, dict(zip(pattern, key))))
+            text = template.format(phrase(words, dict(zip(pattern, key))))
             answer = facts.values[members(groups[key])[0]][attribute] if key in groups else None
             twins.append(_question(f"query {attribute}", text, program, answer))
         return twins
@@ -224,6 +229,7 @@ def _query(facts: Facts, random: Random, attribute: str) -> list[Question]:
 
 
 def _query_beside(facts: Facts, random: Random) -> list[Question]:
+    words = draw(random, WORDINGS)
     attribute = draw(random, PLACED)
     for pattern, beside in _some(random, BESIDE_WITHOUT[attribute]):
         anchor = _anchor(facts, random, beside)
@@ -243,12 +249,12 @@ def _query_beside(facts: Facts, random: Random) -> list[Question]:
         if not wrong or not wrong_key:
             continue
         template = draw(random, ASK[attribute])
-        twins = []
+        twins: list[Question] = []
         for own, other in ((chosen, key), (wrong, wrong_key)):
             program = Program()
             program.add(f"query_{attribute}", program.add("unique", program.beside(other, direction, own)))
-            place = _place(random, direction, dict(zip(beside, other)))
-            text = template.format(f"{phrase(random, dict(zip(pattern, own)))} {place}")
+            place = _place(random, words, direction, dict(zip(beside, other)))
+            text = template.format(f"{phrase(words, dict(zip(pattern, own)))} {place}")
             answer = facts.values[members(groups[chosen])[0]][attribute] if not twins else None
             twins.append(_question(f"relate {attribute}", text, program, answer))
         return twins
@@ -259,6 +265,7 @@ def _query_beside(facts: Facts, random: Random) -> list[Question]:
 
 
 def _compare(facts: Facts, random: Random) -> list[Question]:
+    words = draw(random, WORDINGS)
     attribute = draw(random, ATTRIBUTES)
     for pattern in _turned(random, PATTERNS[attribute]):
         groups = _groups(facts, pattern)
@@ -274,7 +281,7 @@ def _compare(facts: Facts, random: Random) -> list[Question]:
         program = Program()
         queries = [program.add(f"query_{attribute}", program.the(key)) for key in keys]
         program.add(f"equal_{attribute}", *queries)
-        named = [phrase(random, dict(zip(pattern, key))) for key in keys]
+        named = [phrase(words, dict(zip(pattern, key))) for key in keys]
         text = draw(random, SAME).format(*named, attribute)
         return [_question(f"compare {attribute}", text, program, YES_NO[differ])]
     return []
@@ -282,6 +289,7 @@ def _compare(facts: Facts, random: Random) -> list[Question]:
 
 def _compare_number(facts: Facts, random: Random) -> list[Question]:
     """Things of two values of an attribute that both occur. Where numbers are equal, neither "more" nor "fewer"."""
+    words = draw(random, WORDINGS)
     for attribute in _turned(random, ATTRIBUTES):
         groups = _groups(facts, (attribute,))
         pairs: tuple[list[tuple[Key, Key]], list[tuple[Key, Key]]] = ([], [])
@@ -301,12 +309,13 @@ def _compare_number(facts: Facts, random: Random) -> list[Question]:
             keys = (first, second) if true == yes else (second, first)
         program = Program()
         program.add(function, *[program.add("count", program.things(key)) for key in keys])
-        text = draw(random, templates).format(*(phrase(random, {attribute: key[0]}, True) for key in keys))
+        text = draw(random, templates).format(*(phrase(words, {attribute: key[0]}, True) for key in keys))
         return [_question("compare number", text, program, "yes" if yes else "no")]
     return []
 
 
 def _relate(facts: Facts, random: Random) -> list[Question]:
+    words = draw(random, WORDINGS)
     for pattern in _turned(random, _subsets(PLACED)):
         single = _of_size(_groups(facts, pattern), 1)
         if len(single) < 2:
@@ -322,7 +331,7 @@ def _relate(facts: Facts, random: Random) -> list[Question]:
         asked = direction if stands == yes else CONVERSE[direction]
         program = Program()
         program.add("exist", program.beside(second, asked, first))
-        named = [phrase(random, dict(zip(pattern, key))) for key in (first, second)]
+        named = [phrase(words, dict(zip(pattern, key))) for key in (first, second)]
         text = draw(random, STAND).format(named[0], draw(random, DIRECTIONS[asked]), named[1])
         return [_question("relate", text, program, "yes" if yes else "no")]
     return []
@@ -335,8 +344,8 @@ def _question(kind: str, text: str, program: Program, answer: str | None) -> Que
     return Question(text, [] if answer is None else [answer], kind, "", [], answer is not None, str(program))
 
 
-def _place(random: Random, direction: str, anchor: dict[str, str]) -> str:
-    return f"{draw(random, DIRECTIONS[direction])} the {phrase(random, anchor)}"
+def _place(random: Random, words: Wording, direction: str, anchor: dict[str, str]) -> str:
+    return f"{draw(random, DIRECTIONS[direction])} the {phrase(words, anchor)}"
 
 
 def _groups(facts: Facts, pattern: Pattern, among: int = -1) -> Groups:

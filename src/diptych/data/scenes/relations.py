@@ -1,4 +1,4 @@
-"""Where things stand to each other, and sets of things as bits, so that any claim about a scene is checked in no time."""
+"""Where things stand to each other, and sets of things as bits, by which any claim about a scene is checked quickly."""
 
 from __future__ import annotations
 

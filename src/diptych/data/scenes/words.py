@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from random import Random
+from itertools import product
 
-from diptych.data.scenes.sampling import draw
 from diptych.data.scenes.world import COLORS
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -17,9 +16,11 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "sphere": ("sphere", "ball"),
     "cylinder": ("cylinder",),
     "cone": ("cone",),
-    "": ("thing", "object"),  # the noun where no shape is named
+    "": ("thing", "object"),
     **{color: (color,) for color in COLORS},
 }
+
+Wording = Mapping[str, str]  # value -> the word for it; "" -> the noun where no shape is named
 
 DIRECTIONS: dict[str, tuple[str, ...]] = {
     "left": ("left of", "to the left of"),
@@ -34,7 +35,7 @@ GROUNDS: dict[str, tuple[str, ...]] = {
     "wood": ("a wooden floor", "wooden boards"),
     "sand": ("sand", "a sandy ground"),
     "grass": ("grass", "a lawn"),
-    "stone": ("a stone floor", "gray stone"),
+    "stone": ("a stone floor", "stone tiles"),
 }
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -44,12 +45,20 @@ SHINY_ORDER = ("size", "material", "color")  # "a large shiny red cube"
 METAL_ORDER = ("size", "color", "material")  # "a large red metal cube"
 
 
-def phrase(random: Random, values: Mapping[str, str], plural: bool = False) -> str:
+def _wordings() -> tuple[Wording, ...]:
+    return tuple(dict(zip(SYNONYMS, words)) for words in product(*SYNONYMS.values()))
+
+
+WORDINGS = _wordings()
+"""Every choice of one word a value. A text keeps to one of them, as people do."""
+
+
+def phrase(words: Wording, values: Mapping[str, str], plural: bool = False) -> str:
     """A noun phrase without article for some values (attribute -> value): "large shiny red cube", "blue things"."""
-    word = {attribute: draw(random, SYNONYMS[value]) for attribute, value in values.items() if attribute != "shape"}
-    order = SHINY_ORDER if word.get("material") in BEFORE_COLOR else METAL_ORDER
-    noun = draw(random, SYNONYMS[values.get("shape", "")])
-    return " ".join([*(word[attribute] for attribute in order if attribute in word), f"{noun}s" if plural else noun])
+    order = SHINY_ORDER if words[values.get("material", "")] in BEFORE_COLOR else METAL_ORDER
+    parts = [words[values[attribute]] for attribute in order if attribute in values]
+    noun = words[values.get("shape", "")]
+    return " ".join([*parts, f"{noun}s" if plural else noun])
 
 
 def a(words: str) -> str:
