@@ -175,7 +175,7 @@ def fill(box: Array, image: Array, size: int) -> tuple[Array, Array, Array, Arra
 
 def meet(things: Things, rays: Rays) -> Met:
     """Send rays, sorted by thing, each to its own thing."""
-    shot = np.take(things.rays, rays.thing, axis=1)
+    shot = np.repeat(things.rays, np.bincount(rays.thing, minlength=len(things.image)), axis=1)
     o = shot[:3]
     d = shot[3:6] + rays.u * shot[6:9] + rays.v * shot[9:]
     t = np.empty(len(rays.u), np.float32)

@@ -18,8 +18,8 @@ ZENITH = np.array([0.30, 0.42, 0.62], np.float32)
 LAMP_TINT = np.array([1.06, 1.0, 0.92], np.float32)
 SKY_TINT = np.array([0.94, 1.0, 1.08], np.float32)
 AMBIENT = np.float32(0.42)  # light from all of the sky
-LAMP = np.float32(0.80)  # light of a lamp of strength 1 on a surface that faces it, at `REACH`
-REACH = np.float32(100.0)  # squared distance from lamp to ground at which `LAMP` is measured
+LAMP = np.float32(0.82)  # light of a lamp of strength 1 on a surface that faces it, at a distance of `REACH`
+REACH = np.float32(10.0)  # it falls with the distance and not with its square: a lamp with a wide shade
 HAZE = np.float32(45.0)  # depth at which half of the ground is lost in haze
 CROWD = np.float32(1.5)  # how far from a thing's foot it hides a part of the sky that can be seen, in radii
 
@@ -101,7 +101,7 @@ def lamp_on_ground(frames: Frames, ground: Ground, size: int, lamp: int) -> Arra
     lx, ly, lz, _, strength = (frames.lamps[:, lamp, i, None] for i in range(5))
     x, y = ground.x.reshape(len(lx), -1) - lx, ground.y.reshape(len(lx), -1) - ly
     square = x * x + y * y + lz * lz
-    return np.asarray((LAMP * REACH * strength * lz) / (square * np.sqrt(square))).ravel()
+    return np.asarray((LAMP * REACH * strength * lz) / square).ravel()
 
 
 def shadows(things: Things, frames: Frames, ground: Ground, size: int, wanted: Array) -> tuple[list[Array], Array]:
@@ -116,8 +116,9 @@ def shadows(things: Things, frames: Frames, ground: Ground, size: int, wanted: A
         thing, pixel, _, _ = fill(box, things.image, size)
         kept = np.flatnonzero(wanted[pixel])
         thing, pixel = thing[kept], pixel[kept]
-        x, y, radius, c, s = np.take(things.place, thing, axis=1)
-        lx, ly, lz, extent, _ = np.take(frames.lamps[:, lamp].T, things.image[thing], axis=1)
+        each = np.concatenate([things.place, frames.lamps[things.image, lamp, :4].T])
+        spread = np.repeat(each, np.bincount(thing, minlength=len(things.image)), axis=1)
+        x, y, radius, c, s, lx, ly, lz, extent = spread
         gx, gy = ground.x[pixel], ground.y[pixel]
         kx, ky = (lx - gx) / lz, (ly - gy) / lz
         px, py = (gx - x) / radius, (gy - y) / radius

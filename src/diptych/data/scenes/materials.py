@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,146 +16,162 @@ from diptych.data.scenes.world import SHAPES
 Array = np.ndarray[Any, Any]
 
 GLOSS = np.float32(0.10)  # strength of the soft highlight on rubber
+BENT = np.float32(0.22)  # how far the faces of metal bulge: a flat mirror would show one spot of the ground only
+ONE, HALF = np.float32(1), np.float32(0.5)
 
 
 class Points(NamedTuple):
-    """Points on things, in the world: their thing, position [3, M], normal [3, M], face."""
+    """Points on things, in runs of one thing each.
 
-    thing: Array
+    Attributes:
+        run: the thing of each run.
+        count: the points of each run.
+        position, normal, view: in the world, float32 [3, M]; `view` is the way from the camera, of length 1.
+        albedo: float32 [3, M].
+        radius: of the thing, float32 [M].
+        image: the scene, intp [M].
+    """
+
+    run: Array
+    count: Array
     position: Array
     normal: Array
-    face: Array
+    view: Array
+    albedo: Array
+    radius: Array
+    image: Array
 
 
-def points_of(things: Things, rays: list[Rays], met: list[Met], chosen: list[Array]) -> Points:
-    """The chosen rays' points, one list after the other, turned into the world."""
-    thing = np.concatenate([r.thing[i] for r, i in zip(rays, chosen)])
-    point = np.concatenate([m.point[:, i] for m, i in zip(met, chosen)], axis=1)
-    normal = np.concatenate([m.normal[:, i] for m, i in zip(met, chosen)], axis=1)
-    face = np.concatenate([m.face[i] for m, i in zip(met, chosen)])
-    x, y, radius, c, s = np.take(things.place, thing, axis=1)
-    position = np.stack(
-        [x + radius * (c * point[0] - s * point[1]), y + radius * (s * point[0] + c * point[1]), radius * point[2]]
-    )
-    return Points(
-        thing, position, np.stack([c * normal[0] - s * normal[1], s * normal[0] + c * normal[1], normal[2]]), face
-    )
+def points_of(
+    things: Things, frames: Frames, rays: Sequence[Rays], met: Sequence[Met], chosen: Sequence[Array]
+) -> Points:
+    """The chosen rays' points, one list after the other."""
+    kinds = len(things.image)
+    run = np.concatenate([np.arange(kinds)] * len(rays))
+    count = np.concatenate([np.bincount(r.thing[i], minlength=kinds) for r, i in zip(rays, chosen)])
+    px, py, pz = np.concatenate([np.take(m.point, i, axis=1) for m, i in zip(met, chosen)], axis=1)
+    nx, ny, nz = np.concatenate([np.take(m.normal, i, axis=1) for m, i in zip(met, chosen)], axis=1)
+    each = np.concatenate([things.place, things.look[:3], frames.position[things.image].T])
+    spread = np.repeat(np.take(each, run, axis=1), count, axis=1)
+    x, y, radius, c, s = spread[:5]
+    position = np.stack([x + radius * (c * px - s * py), y + radius * (s * px + c * py), radius * pz])
+    view = position - spread[8:]
+    view /= np.sqrt(_dot(view, view))
+    normal = np.stack([c * nx - s * ny, s * nx + c * ny, nz])
+    image = np.repeat(things.image[run], count)
+    return Points(run, count, position, normal, view, spread[5:8], radius, image)
 
 
-def shade(things: Things, frames: Frames, points: Points) -> Array:
-    """Linear colour of each point, float32 [3, M]."""
-    image = things.image[points.thing]
-    look = np.take(things.look, points.thing, axis=1)
-    radius = things.place[2][points.thing]
-    normal, position = points.normal, points.position
-    metal = np.flatnonzero(look[3] > 0)
-    view = position - np.take(frames.position.T, image, axis=1)
-    view /= np.sqrt(view[0] * view[0] + view[1] * view[1] + view[2] * view[2])
-    facing = view[0] * normal[0] + view[1] * normal[1] + view[2] * normal[2]
-    mirror = view - 2 * facing * normal
-
-    bounce = np.take(atlas().means, frames.texture[image], axis=1)
-    up = np.float32(0.5) + np.float32(0.5) * normal[2]
-    low = np.minimum(position[2] / (radius * 1.2), 1)  # near the ground the thing itself keeps light off
+def rubber(things: Things, frames: Frames, points: Points) -> Array:
+    """Linear colour of points on rubber, float32 [3, M]: light from the sky, the ground and the lamps, a dim shine."""
+    normal = points.normal
+    mirror = points.view - 2 * _dot(points.view, normal) * normal
+    up = HALF + HALF * normal[2]
+    low = np.minimum(points.position[2] / (points.radius * 1.2), 1)  # near the ground the thing itself is in the way
     sky = AMBIENT * (up * (np.float32(0.65) + np.float32(0.35) * low))
     ground = AMBIENT * (1 - up) * (np.float32(0.35) + np.float32(0.45) * low)
+    bounce = np.repeat(atlas().means[:, frames.texture[things.image[points.run]]], points.count, axis=1)
     light = SKY_TINT[:, None] * sky + bounce * ground
-    shine = np.zeros_like(facing)
-    glint = np.zeros_like(facing)
+    shine = np.zeros_like(up)
     for lamp in range(frames.lamps.shape[1]):
-        at = np.take(frames.lamps[:, lamp].T, image, axis=1)
-        way = at[:3] - position
-        square = way[0] * way[0] + way[1] * way[1] + way[2] * way[2]
-        inverse = 1 / np.sqrt(square)
-        fall = (at[4] * REACH) / square * (1 - _hidden(things, frames, points, lamp, at, way))
-        cosine = (way[0] * normal[0] + way[1] * normal[1] + way[2] * normal[2]) * inverse
-        light += LAMP_TINT[:, None] * (LAMP * fall * np.maximum(cosine, 0))
-        mirrored = (way[0] * mirror[0] + way[1] * mirror[1] + way[2] * mirror[2]) * inverse
-        mirrored = np.maximum(mirrored, 0)
-        soft = mirrored * mirrored
-        soft *= soft
-        soft *= soft
-        soft *= soft  # to the power of 16
+        way, strength, extent = _to_lamp(things, frames, points, lamp)
+        inverse = 1 / np.sqrt(_dot(way, way))
+        cosine = np.maximum(_dot(way, normal) * inverse, 0)
+        fall = strength * inverse * _lit(things, frames, points, lamp, way, extent, cosine > 0)
+        light += LAMP_TINT[:, None] * (LAMP * fall * cosine)
+        soft = np.maximum(_dot(way, mirror) * inverse, 0)
+        for _ in range(4):  # to the power of 16
+            soft *= soft
         shine += fall * soft
-        glint += fall * np.minimum(np.maximum((mirrored - np.float32(0.93)) * 25, 0), 1)
-    color = look[:3] * light + GLOSS * shine
-    if len(metal):
-        color[:, metal] = _metal(
-            frames,
-            look[:3, metal],
-            position[:, metal],
-            mirror[:, metal],
-            image[metal],
-            {
-                "radius": radius[metal],
-                "facing": facing[metal],
-                "glint": glint[metal],
-                "light": light[:, metal],
-                "bounce": bounce[:, metal],
-            },
-        )
+    light *= points.albedo
+    light += GLOSS * shine
+    return light
+
+
+def metal(things: Things, frames: Frames, points: Points) -> Array:
+    """Linear colour of points on metal, float32 [3, M]: a tinted mirror that is brighter at the rim."""
+    x, y, radius = np.repeat(np.take(things.place[:3], points.run, axis=1), points.count, axis=1)
+    normal = points.normal + (BENT / radius) * (points.position - np.stack([x, y, radius]))
+    normal /= np.sqrt(_dot(normal, normal))
+    facing = _dot(points.view, normal)
+    mirror = points.view - 2 * facing * normal
+    rim = np.maximum(1 + facing, 0)
+    rim = rim * rim * rim
+    tint = points.albedo * np.float32(0.9) + np.float32(0.04)
+    tint += (1 - tint) * (rim * HALF)
+    color = tint * _mirrored(frames, points, mirror)
+    for lamp in range(frames.lamps.shape[1]):
+        way, strength, extent = _to_lamp(things, frames, points, lamp)
+        inverse = 1 / np.sqrt(_dot(way, way))
+        glint = (_dot(way, mirror) * inverse - np.float32(0.90)) * 14
+        glint = np.minimum(np.maximum(glint, 0), 1)
+        lit = _lit(things, frames, points, lamp, way, extent, glint > 0)
+        color += (strength * inverse * glint * lit) * (HALF + points.albedo)
     return color
 
 
-def _metal(
-    frames: Frames, albedo: Array, position: Array, mirror: Array, image: Array, more: dict[str, Array]
-) -> Array:
-    """A tinted mirror: the ground with its texture below, the sky with a brighter band at the horizon above."""
+def _mirrored(frames: Frames, points: Points, mirror: Array) -> Array:
+    """What metal shows: the ground with its texture, a sky that is brightest at the horizon."""
     rise = mirror[2]
-    fall = np.maximum(-rise, np.float32(0.02))
-    travel = position[2] / fall
-    tiles = atlas()
-    texture = frames.texture[image]
-    grey = grey_of(
-        texture, np.full(len(texture), 2), position[0] + travel * mirror[0], position[1] + travel * mirror[1]
-    )
-    below = np.take(tiles.palettes, grey.astype(np.intp) + texture * 256, axis=1)
-    open_ = travel / (travel + np.float32(0.35) * more["radius"])  # the ground next to the thing is in its shade
-    below *= open_ * np.float32(0.95)
-    fade = 1 / (1 + (travel / 12) ** 2)
-    below = below * fade + HORIZON[:, None] * (1 - fade)
+    away = points.position[2] / np.maximum(-rise, np.float32(0.02))
+    x, y = points.position[0] + away * mirror[0], points.position[1] + away * mirror[1]
+    texture = frames.texture[points.image]
+    level = 2 + (away > 1.5).astype(np.intp) + (away > 4)
+    grey = grey_of(texture, level, x, y)
+    below = np.take(atlas().palettes, grey.astype(np.intp) + texture * 256, axis=1)
+    near = away / (away + np.float32(0.45) * points.radius)  # the ground next to the thing is in its shade
+    below *= near / (1 + (away / 5) ** 2)  # and dark far off, so that the horizon is a line
     high = np.minimum(np.maximum(rise, 0), 1)
-    above = HORIZON[:, None] * np.float32(1.25) + (ZENITH * np.float32(0.45) - HORIZON * np.float32(1.25))[:, None] * (
-        high * (2 - high)
-    )
-    blend = np.minimum(np.maximum(rise * 12 + np.float32(0.5), 0), 1)
-    seen = below + (above - below) * blend
-    rim = 1 + more["facing"]  # 0 seen straight on, 1 at the rim
-    rim = rim * rim * rim
-    tint = albedo * np.float32(0.92) + np.float32(0.05)
-    tint += (1 - tint) * (rim * np.float32(0.5))
-    return np.asarray(
-        tint * seen * np.float32(1.15) + albedo * more["light"] * np.float32(0.18) + more["glint"] * np.float32(1.6)
-    )
+    bright, deep = HORIZON[:, None] * np.float32(1.5), ZENITH[:, None] * np.float32(1.0)
+    above = bright + (deep - bright) * (high * (2 - high))
+    below += (above - below) * np.minimum(np.maximum(rise * 14 + HALF, 0), 1)
+    return np.asarray(below)
 
 
-def _hidden(things: Things, frames: Frames, points: Points, lamp: int, at: Array, way: Array) -> Array:
-    """The share of the lamp that other things hide from the points."""
-    seen = np.ones(len(points.thing), np.float32)
-    others = _in_the_way(things, frames, lamp)
-    for row in others:
-        other = row[points.thing]
-        chosen = np.flatnonzero(other >= 0)
-        for code, shape in enumerate(SHAPES):
-            kind = chosen[(other[chosen] >= things.first[code]) & (other[chosen] < things.first[code + 1])]
-            if not len(kind):
-                continue
-            x, y, radius, c, s = np.take(things.place, other[kind], axis=1)
-            px, py, pz = points.position[:, kind]
+def _dot(a: Array, b: Array) -> Array:
+    return np.asarray(a[0] * b[0] + a[1] * b[1] + a[2] * b[2])
+
+
+def _to_lamp(things: Things, frames: Frames, points: Points, lamp: int) -> tuple[Array, Array, Array]:
+    """(way to the lamp [3, M], its strength times `REACH`, its radius)."""
+    rows = frames.lamps[things.image[points.run], lamp].T
+    each = np.repeat(rows, points.count, axis=1)
+    return each[:3] - points.position, each[4] * REACH, each[3]
+
+
+def _lit(
+    things: Things, frames: Frames, points: Points, lamp: int, way: Array, extent: Array, wanted: Array
+) -> Array:
+    """The share of the lamp that other things leave to the points that are `wanted`, 0..1."""
+    count = len(wanted)
+    to, by = _in_the_way(things, frames, lamp)
+    ends = np.cumsum(points.count)
+    runs = np.arange(0, len(points.run), len(things.image))[:, None] + to  # in each list of points
+    lengths = points.count[runs].ravel()
+    starts = (ends[runs] - points.count[runs]).ravel()
+    point = np.arange(int(lengths.sum())) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
+    other = np.repeat(np.tile(by, len(runs)), lengths)
+    kept = np.flatnonzero(wanted[point])
+    point, other = point[kept], other[kept]
+    hides = np.empty(len(point), np.float32)
+    for code, shape in enumerate(SHAPES):
+        part = np.flatnonzero((other >= things.first[code]) & (other < things.first[code + 1]))
+        if len(part):
+            at, thing = point[part], other[part]
+            x, y, radius, c, s = np.take(things.place, thing, axis=1)
+            px, py, pz = np.take(points.position, at, axis=1)
             px, py, pz = (px - x) / radius, (py - y) / radius, pz / radius
-            wx, wy, wz = way[:, kind]
+            wx, wy, wz = np.take(way, at, axis=1)
             kx, ky = wx / wz, wy / wz
-            beam = Beam(c * px + s * py, c * py - s * px, pz, c * kx + s * ky, c * ky - s * kx, at[3, kind] / wz)
-            seen[kind] *= 1 - hidden(shape, beam)
-    return 1 - seen
+            beam = Beam(c * px + s * py, c * py - s * px, pz, c * kx + s * ky, c * ky - s * kx, extent[at] / wz)
+            hides[part] = hidden(shape, beam)
+    return 1 - np.minimum(np.bincount(point, hides, count).astype(np.float32), 1)
 
 
-def _in_the_way(things: Things, frames: Frames, lamp: int) -> Array:
-    """For each thing the others of its scene whose shadow may reach it, in rows, filled up with -1."""
+def _in_the_way(things: Things, frames: Frames, lamp: int) -> tuple[Array, Array]:
+    """Pairs (a thing, another one of its scene whose shadow may reach it)."""
     x, y, radius, _, _ = things.place
-    count = len(x)
-    pairs = np.flatnonzero((things.image[:, None] == things.image[None, :]).ravel())
-    to, by = pairs // count, pairs % count
+    to, by = np.nonzero(things.image[:, None] == things.image[None, :])
     lx, ly, lz, extent, _ = frames.lamps[things.image[by], lamp].T
     height = 2 * radius[by]
     k = height / (lz - height)
@@ -163,11 +180,5 @@ def _in_the_way(things: Things, frames: Frames, lamp: int) -> Array:
     part = np.minimum(np.maximum((dx * sx + dy * sy) / (sx * sx + sy * sy + np.float32(1e-6)), 0), 1)
     dx, dy = dx - part * sx, dy - part * sy
     least = np.float32(1.42) * (radius[to] + radius[by] * (1 + k)) + extent * k
-    meets = (dx * dx + dy * dy < least * least) & (to != by)
-    to, by = to[meets], by[meets]
-    order = np.lexsort((things.index[by], to))
-    to, by = to[order], by[order]
-    rank = np.arange(len(to)) - np.searchsorted(to, to)
-    rows = np.full((int(rank.max(initial=-1)) + 1, count), -1, np.intp)
-    rows[rank, to] = by
-    return rows
+    meets = np.flatnonzero((dx * dx + dy * dy < least * least) & (to != by))
+    return to[meets], by[meets]

@@ -22,7 +22,7 @@ from diptych.data.scenes.ground import (
     shadows,
     strike,
 )
-from diptych.data.scenes.materials import points_of, shade
+from diptych.data.scenes.materials import metal, points_of, rubber
 from diptych.data.scenes.shapes import FAR
 from diptych.data.scenes.styles import photo
 from diptych.data.scenes.world import Scene
@@ -89,14 +89,16 @@ def _render(scenes: Sequence[Scene], size: int) -> list[Rendered]:
     seen_finer, _ = nearest(met_finer, slot, 4 * len(slots))
 
     whole = seen[~edge[pixel[seen]]]
-    points = points_of(things, [rays, finer], [met, met_finer], [whole, seen_finer])
-    light = shade(things, frames, points)
-
     base = _ground(frames, things, size, ids < 0, edge)
     at_edges = np.repeat(base[:, slots], 4, axis=1)
-    at_edges[:, slot[seen_finer]] = light[:, len(whole) :]
-    base[:, slots] = at_edges.reshape(3, -1, 4).mean(axis=2)
-    base[:, pixel[whole]] = light[:, : len(whole)]
+    of_metal = things.look[3] > 0
+    for shade, wanted in ((rubber, ~of_metal), (metal, of_metal)):
+        coarse, fine = whole[wanted[thing[whole]]], seen_finer[wanted[finer.thing[seen_finer]]]
+        light = shade(things, frames, points_of(things, frames, (rays, finer), (met, met_finer), (coarse, fine)))
+        base[:, pixel[coarse]] = light[:, : len(coarse)]
+        at_edges[:, slot[fine]] = light[:, len(coarse) :]
+    quarters = at_edges.reshape(3, -1, 4)
+    base[:, slots] = (quarters[:, :, 0] + quarters[:, :, 1] + quarters[:, :, 2] + quarters[:, :, 3]) * np.float32(0.25)
     images = photo(base).reshape(len(scenes), size, size, 3)
     return [Rendered(images[i], *truth) for i, truth in enumerate(_truth(frames, ids, depth, size))]
 

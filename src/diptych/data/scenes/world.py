@@ -62,8 +62,8 @@ class Thing:
 class Camera:
     """A pinhole camera that looks at the point `target`; `fov` is the vertical field of view, in degrees."""
 
-    position: tuple[float, float, float] = (0.0, -8.0, 5.0)
-    target: tuple[float, float, float] = (0.0, 0.3, 0.3)
+    position: tuple[float, float, float] = (0.0, -7.4, 4.7)
+    target: tuple[float, float, float] = (0.0, 0.2, 0.3)
     fov: float = 40.0
 
 
