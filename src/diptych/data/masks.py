@@ -51,18 +51,14 @@ def from_coco(segmentation: Any, height: int, width: int) -> Mask:
         if size != [height, width]:
             raise InputError(f"mask: expected the picture's size [{height}, {width}], got {size}")
         if isinstance(counts, list):
-            good = all(isinstance(n, int) and n >= 0 for n in counts) and sum(counts) == height * width
-            if not good:
+            if not all(isinstance(n, int) and n >= 0 for n in counts) or sum(counts) != height * width:
                 raise InputError("mask: expected runs that fill the picture")
-            runs = coco.frPyObjects(segmentation, height, width)
+            runs = coco.frPyObjects({"size": [height, width], "counts": counts}, height, width)
             return Mask(height, width, bytes(runs["counts"]))
         if isinstance(counts, str | bytes):
-            mask = Mask(height, width, counts.encode() if isinstance(counts, str) else counts)
-            try:
-                decode(mask)
-            except Exception as error:
-                raise InputError(f"mask: runs that cannot be read: {error}") from None
-            return mask
+            return _compressed(
+                counts if isinstance(counts, bytes) else counts.encode("utf-8", "replace"), height, width
+            )
     elif isinstance(segmentation, list) and segmentation:
         rings = [ring for ring in segmentation if isinstance(ring, list)]
         flat = [v for ring in rings for v in ring]
@@ -71,3 +67,25 @@ def from_coco(segmentation: Any, height: int, width: int) -> Mask:
             merged = coco.merge(coco.frPyObjects([[float(v) for v in r] for r in rings], height, width))
             return Mask(height, width, bytes(merged["counts"]))
     raise InputError("mask: expected polygons of three points or more, or runs with size and counts")
+
+
+def _compressed(counts: bytes, height: int, width: int) -> Mask:
+    """Runs as text, checked: a text that was cut short would otherwise read as a smaller mask."""
+    mask = Mask(height, width, counts)
+    runs: list[int] = []
+    value = shift = 0
+    for byte in counts:
+        byte -= 48
+        value |= (byte & 31) << shift
+        shift += 5
+        if not byte & 32:  # the last five bits of a number; its highest bit is the sign
+            value -= (1 << shift) * (byte >> 4 & 1)
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))  # from the third on: the change over two runs
+            value = shift = 0
+    try:
+        if shift or sum(runs) != height * width or min(runs, default=0) < 0:
+            raise ValueError("expected runs that fill the picture")
+        area(mask)  # hotcoco's own checks
+    except ValueError as error:
+        raise InputError(f"mask: expected runs that can be read: {error}") from None
+    return mask
