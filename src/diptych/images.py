@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import simplejpeg
 from PIL import Image
 
 from diptych.types import InputError
@@ -43,6 +44,7 @@ _TRANSPOSE = {
     8: Image.Transpose.ROTATE_90,
 }
 _EXIF_ORIENTATION = 0x0112
+_APP1, _SCAN = b"\xe1", b"\xda"  # the second bytes of JPEG markers
 
 # Pillow's warnings would repeat, once per file, what `decode` handles: its own bound on pixels, damaged metadata.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -84,6 +86,37 @@ def decode(source: Source, *, max_pixels: int = 100_000_000, target: int | None 
         return _decode_open(source, max_pixels)
     data = source if isinstance(source, bytes) else read_bytes(Path(source))
     return _decode_bytes(data, max_pixels, target)
+
+
+def decode_plain_jpeg(data: bytes, *, max_pixels: int = DRAFT_PIXELS) -> np.ndarray[Any, Any] | None:
+    """What `decode` gives, as uint8 H W 3, in little more than half the time; None for what only `decode` should read.
+
+    That is all but upright JPEGs of at most `max_pixels` whose every byte is as it should be: anything with an EXIF or
+    XMP block (it may turn the picture), other colours than YCbCr and grey, and what the decoder so much as warns about.
+    The pixels are those of `decode`, because both use libjpeg-turbo with the same settings.
+    """
+    if not _is_plain_jpeg(data):
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+        if colours not in ("YCbCr", "Gray") or not 0 < height * width <= max_pixels:
+            return None
+        pixels: np.ndarray[Any, Any] = simplejpeg.decode_jpeg(data)
+    except Exception:  # whatever it is, `decode` finds words for it
+        return None
+    return pixels
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Whether the markers of a JPEG lead to its pixels without an APP1 block, where EXIF and XMP stand."""
+    if not data.startswith(b"\xff\xd8\xff"):
+        return False
+    at = 2
+    while data[at : at + 1] == b"\xff" and (marker := data[at + 1 : at + 2]) != _APP1:
+        if marker == _SCAN:
+            return True
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return False
 
 
 def read_bytes(path: Path) -> bytes:

@@ -184,6 +184,8 @@ class Batch:
         image_features: features of a frozen image tower computed earlier; they stand in for `pixels`.
         tokens: token ids, padded on the right.
         token_mask: True where `tokens` is real text.
+        has_image, has_text: which rows have that side, in batches of a loader that was told to mix pairs with lone
+            pictures and lone texts; the other rows hold black pixels or the tokens of "". None: all rows have both.
     """
 
     ids: list[str]
@@ -191,6 +193,8 @@ class Batch:
     image_features: Float[Tensor, "B D"] | None = None
     tokens: Int[Tensor, "B T"] | None = None
     token_mask: Bool[Tensor, "B T"] | None = None
+    has_image: Bool[Tensor, "B"] | None = None
+    has_text: Bool[Tensor, "B"] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -242,7 +246,7 @@ class Estimate(NamedTuple):
 class Processor(Protocol):
     """Turns samples into the batch that one model wants; saved with the model.
 
-    The loader calls `decode_image` and `read_text` on worker threads, one sample at a time, and `collate` once a batch.
+    The loader calls `decode_image` on worker threads, one sample at a time, and `collate` once a batch.
     """
 
     def decode_image(self, data: bytes | Path | Any) -> Any:
@@ -250,7 +254,7 @@ class Processor(Protocol):
         ...
 
     def collate(self, ids: list[str], images: list[Any] | None, texts: list[str] | None) -> Batch:
-        """Stack decoded pictures and tokenize texts, padded to the longest text of the batch."""
+        """Stack decoded pictures (a list, or one array of them) and tokenize texts, padded to the batch's longest."""
         ...
 
     def fingerprint(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,8 +28,45 @@ MAX_THREADS = 16
 
 class _Item(NamedTuple):
     id: str
-    image: Any  # a decoded picture, a vector, or None
+    at: int  # its place in the batch before bad rows are left out
+    image: bool
     text: str | None
+    features: Any = None  # a vector that stands in for the picture
+
+
+class _Pictures:
+    """The decoded pictures of one batch, each written to its place in one array as soon as it is there.
+
+    Keeping them apart until the batch is whole costs a third of the loader's speed: their memory goes back to the
+    system after each batch and is asked for again page by page.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._array: np.ndarray[Any, Any] | None = None
+        self._other: dict[int, Any] = {}  # of another shape or type than the first
+        self._lock = threading.Lock()
+
+    def put(self, at: int, picture: Any) -> None:
+        if isinstance(picture, np.ndarray):
+            with self._lock:
+                if self._array is None:
+                    self._array = np.empty((self._count, *picture.shape), picture.dtype)
+            if picture.shape == self._array.shape[1:] and picture.dtype == self._array.dtype:
+                self._array[at] = picture
+                return
+        self._other[at] = picture
+
+    def of(self, items: list[_Item]) -> Any:
+        """The pictures of the items, black where there is none: one array if they are alike, else a list."""
+        if self._array is not None:
+            for item in items:
+                if not item.image:
+                    self._array[item.at] = 0
+        if self._other or self._array is None:
+            blank = np.zeros_like(next(iter(self._other.values()))) if self._array is None else None
+            return [self._other.get(item.at, blank if blank is not None else self._array[item.at]) for item in items]
+        return self._array if len(items) == self._count else self._array[[item.at for item in items]]
 
 
 class Loader:
@@ -48,10 +86,13 @@ class Loader:
         rank, world_size: this process among those that share each batch.
         image_features: vectors by sample id that stand in for pictures (see `Batch.image_features`).
         only: leave the other side out and do not ask for it.
+        partial: keep rows that lack the picture or the caption, beside pairs; `Batch.has_image` and `has_text` then say
+            who has what. A batch in which no row has a side comes without that side's tensors.
         augment: let the processor change pictures at random (`collate(..., augment=True, generator=...)`).
 
     Raises:
-        InputError: a batch size below 1 or not divisible by `world_size`, or a rank that does not exist.
+        InputError: a batch size below 1 or not divisible by `world_size`, a rank that does not exist, or `partial`
+            together with `only`.
     """
 
     def __init__(
@@ -68,12 +109,15 @@ class Loader:
         world_size: int = 1,
         image_features: Mapping[str, np.ndarray[Any, Any]] | None = None,
         only: Literal["images", "texts"] | None = None,
+        partial: bool = False,
         augment: bool = False,
     ) -> None:
         if batch_size < 1 or batch_size % world_size:
             raise InputError(f"batch_size: expected a positive multiple of {world_size} processes, got {batch_size}")
         if not 0 <= rank < world_size:
             raise InputError(f"rank: expected 0 to {world_size - 1}, got {rank}")
+        if partial and only is not None:
+            raise InputError(f"partial: rows that lack a side cannot be kept beside only='{only}'")
         self.dataset = dataset
         self.processor = processor
         self.batch_size = batch_size
@@ -86,6 +130,7 @@ class Loader:
         self.image_features = image_features
         self.images = only != "texts"
         self.texts = only != "images"
+        self.partial = partial
         self.augment = augment
         self._decodes = self.images and image_features is None
         self.rejected: list[Rejected] = []
@@ -110,8 +155,9 @@ class Loader:
             for index in range(start, len(self)):
                 rows = self._slice(order, index)
                 cuts = range(0, len(rows), ROWS_PER_TASK)
-                parts = [pool.submit(self._read, rows[cut : cut + ROWS_PER_TASK], number) for cut in cuts]
-                waiting.append(desk.submit(self._assemble, parts, number, index))
+                pictures = _Pictures(len(rows))
+                parts = [pool.submit(self._read, rows, cut, pictures, number) for cut in cuts]
+                waiting.append(desk.submit(self._assemble, parts, pictures, number, index))
                 if len(waiting) > BATCHES_AHEAD:
                     yield self._finish(waiting.popleft())
             while waiting:
@@ -130,50 +176,61 @@ class Loader:
         rows = order[index * self.batch_size : (index + 1) * self.batch_size]
         return rows[len(rows) * self.rank // self.world_size : len(rows) * (self.rank + 1) // self.world_size]
 
-    def _read(self, rows: np.ndarray[Any, Any], epoch: int) -> list[_Item | Rejected]:
-        """Read and decode a few rows; runs on worker threads."""
+    def _read(
+        self, rows: np.ndarray[Any, Any], cut: int, pictures: _Pictures, epoch: int
+    ) -> list[_Item | Rejected]:
+        """Read and decode a few rows of a batch, from place `cut` on; runs on worker threads."""
         fields = {name for name, wanted in (("images", self._decodes), ("captions", self.texts)) if wanted}
-        return [self._item(sample, epoch) for sample in self.dataset.take(rows, fields)]
+        samples = self.dataset.take(rows[cut : cut + ROWS_PER_TASK], fields)
+        return [self._item(sample, at, pictures, epoch) for at, sample in enumerate(samples, cut)]
 
-    def _item(self, sample: Sample, epoch: int) -> _Item | Rejected:
-        text = image = None
-        if self.texts:
-            if not sample.captions:
-                return Rejected(sample.id, "caption missing", "the sample has no caption")
+    def _item(self, sample: Sample, at: int, pictures: _Pictures, epoch: int) -> _Item | Rejected:
+        text = features = None
+        image = self._decodes and not (self.partial and not sample.images)
+        if self.texts and sample.captions:
             text = sample.captions[self._draw(epoch, sample.id, len(sample.captions))]
-        if self._decodes:
+        elif self.texts and not self.partial:
+            return Rejected(sample.id, "caption missing", "the sample has no caption")
+        if image:
             try:
-                image = self.processor.decode_image(image_source(sample))
+                pictures.put(at, self.processor.decode_image(image_source(sample)))
             except BadImage as error:
                 return Rejected(sample.id, error.reason, error.detail)
         elif self.images and self.image_features is not None:
-            image = self.image_features.get(sample.id)
-            if image is None:
+            features = self.image_features.get(sample.id)
+            image = features is not None
+            if not image and not self.partial:
                 return Rejected(sample.id, "image feature missing", "no feature was given for this id")
-        return _Item(sample.id, image, text)
+        if not image and text is None:
+            return Rejected(sample.id, "image and caption missing", "the sample has neither")
+        return _Item(sample.id, at, image, text, features)
 
     def _draw(self, epoch: int, id: str, count: int) -> int:
         digest = hashlib.blake2b(f"{self.seed}\0{epoch}\0{id}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") % count
 
     def _assemble(
-        self, parts: list[Future[list[_Item | Rejected]]], epoch: int, index: int
+        self, parts: list[Future[list[_Item | Rejected]]], pictures: _Pictures, epoch: int, index: int
     ) -> tuple[Batch, list[Rejected]]:
         found = [entry for part in parts for entry in part.result()]
         items = [entry for entry in found if isinstance(entry, _Item)]
         rejected = [entry for entry in found if isinstance(entry, Rejected)]
         if not items:
             return Batch(ids=[]), rejected
-        ids = [item.id for item in items]
-        images = [item.image for item in items] if self._decodes else None
-        texts = [item.text or "" for item in items] if self.texts else None
+        seen, told = [item.image for item in items], [item.text is not None for item in items]
+        images = pictures.of(items) if self._decodes and any(seen) else None
+        texts = [item.text or "" for item in items] if any(told) else None
         options: dict[str, Any] = {}
         if self.augment and images is not None:
             seed = np.random.SeedSequence([self.seed, epoch, index, self.rank]).generate_state(1, np.uint64)[0]
             options = {"augment": True, "generator": torch.Generator().manual_seed(int(seed >> 1))}
-        batch = self.processor.collate(ids, images, texts, **options)
-        if self.images and self.image_features is not None:
-            batch.image_features = torch.from_numpy(np.stack([item.image for item in items]).astype(np.float32))
+        batch = self.processor.collate([item.id for item in items], images, texts, **options)
+        if any(seen) and not self._decodes:
+            blank = np.zeros_like(next(item.features for item in items if item.image))
+            rows = [item.features if item.image else blank for item in items]
+            batch.image_features = torch.from_numpy(np.stack(rows).astype(np.float32))
+        if self.partial:
+            batch.has_image, batch.has_text = torch.tensor(seen), torch.tensor(told)
         return batch, rejected
 
     def _finish(self, future: Future[tuple[Batch, list[Rejected]]]) -> Batch:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diptych.config import read_file, strict
-from diptych.images import decode
+from diptych.images import decode, decode_plain_jpeg, read_bytes
 from diptych.types import InputError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -64,8 +64,23 @@ class ImageProcessor:
         Raises `diptych.images.BadImage`, whose `reason` can be counted.
         """
         shortest = self.config.short_side or self.config.size
-        picture = decode(source, target=shortest)
+        if isinstance(source, str | Path):
+            source = read_bytes(Path(source))
+        if isinstance(source, bytes):
+            pixels = decode_plain_jpeg(source)
+            if pixels is not None and self._only_cut(pixels, shortest):
+                top, left = ((side - self.config.size) // 2 for side in pixels.shape[:2])
+                return pixels[top : top + self.config.size, left : left + self.config.size]
+            picture = decode(source, target=shortest) if pixels is None else Image.fromarray(pixels)
+        else:
+            picture = decode(source, target=shortest)
         return np.asarray(self._square(picture, shortest), dtype=np.uint8)
+
+    def _only_cut(self, pixels: NDArray[np.uint8], shortest: int) -> bool:
+        """Whether the middle of the picture is the square that `_square` would make of it."""
+        height, width = pixels.shape[:2]
+        cut = min(height, width) == shortest and max(height, width) <= _LONGEST_STRIP * shortest
+        return cut and (self.config.resize == "crop" or height == width == self.config.size)
 
     def _square(self, picture: Image.Image, shortest: int) -> Image.Image:
         size, how = self.config.size, _RESAMPLING[self.config.interpolation]

@@ -30,7 +30,7 @@ class PairProcessor:
     def collate(
         self,
         ids: list[str],
-        images: list[NDArray[np.uint8]] | None,
+        images: list[NDArray[np.uint8]] | NDArray[np.uint8] | None,
         texts: list[str] | None,
         *,
         augment: bool = False,
@@ -38,11 +38,14 @@ class PairProcessor:
     ) -> Batch:
         """Stack decoded pictures (uint8 B C H W, channels last in memory) and tokenize texts, padded to the longest.
 
+        One array B H W C of pictures is taken as it is, without a copy.
+
         `augment` (training only) cuts a random part out of each picture, drawn from `generator`; see `augment_pairs`.
         """
         batch = Batch(ids=ids)
         if images is not None:
-            batch.pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+            stacked = images if isinstance(images, np.ndarray) else np.stack(images)
+            batch.pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2)
             if augment:
                 if generator is None:
                     raise ValueError("augment needs a generator, so that a run can be repeated")
