@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from diptych.api import (
         build_index,
         classify,
+        curate,
         embed_images,
         embed_texts,
         evaluate,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
         retrieve,
         train,
     )
-    from diptych.data.curate import curate
     from diptych.recipes import recipe
     from diptych.types import InputError, Sample
 
@@ -34,7 +34,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "build_index": "diptych.api",
     "classify": "diptych.api",
-    "curate": "diptych.data.curate",
+    "curate": "diptych.api",
     "embed_images": "diptych.api",
     "embed_texts": "diptych.api",
     "evaluate": "diptych.api",

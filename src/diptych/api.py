@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from diptych import data, distributed, models, tasks
 from diptych.config import as_dict
 from diptych.data import Dataset
+from diptych.data.curate import CurationReport, Plan, read_plan
+from diptych.data.curate import curate as run_curation
 from diptych.data.loader import Loader
 from diptych.evaluation.retrieve import RetrievalResult, evaluate_retrieval
 from diptych.evaluation.zero_shot import ZeroShotResult, evaluate_zero_shot
 from diptych.pocket import add_pairs
 from diptych.recipes import Recipe
 from diptych.recipes import recipe as resolve
-from diptych.search.build import Built
+from diptych.search.build import Built, model_fingerprint
 from diptych.search.build import build_index as build
 from diptych.training.loop import train as run_loop
 from diptych.training.run import TrainResult
-from diptych.types import Estimate, HasFrozenImageTower, InputError, StoresPairs
+from diptych.types import DualEncoder, Estimate, HasFrozenImageTower, InputError, StoresPairs
 
 Task = Literal["retrieval", "zero-shot"]
 Progress = Callable[[str, int, int], None]
@@ -57,6 +63,72 @@ def load(address: str | Path, progress: Progress | None = None) -> Any:
 def open_dataset(address: str | Path) -> Dataset:
     """A dataset by its address: "clipart", a Diptych dataset, or raw data of a known format."""
     return data.open_dataset(address)
+
+
+def curate(
+    dataset: Any,
+    to: str | Path,
+    plan: Plan | str | Path | None = None,
+    progress: Progress | None = None,
+    *,
+    engine: Literal["threads", "ray"] = "threads",
+    workers: int | None = None,
+    work: Path | None = None,
+) -> tuple[Dataset, CurationReport]:
+    """Write a cleaner copy of a dataset with its datasheet; the source is only read. See `data.curate`.
+
+    Args:
+        dataset: a dataset or its address.
+        to: the new dataset's folder; an older dataset of that place is replaced.
+        plan: the steps, or a TOML or JSON file of them; the default plan if None.
+        engine: where rows are measured; the result is the same.
+        workers: threads, or processes of a local Ray cluster; one a core by default.
+        work: where measured values are kept between runs; in the cache if None.
+
+    Raises:
+        InputError: plan, data and models do not fit, or the target is taken by something that is not a dataset.
+    """
+    steps = read_plan(plan) if isinstance(plan, (str, Path)) else plan
+    return run_curation(
+        _dataset(dataset), to, steps, progress, engine_name=engine, workers=workers, models=pair_encoder, work=work
+    )
+
+
+class _PairEncoder:
+    """A dual encoder as curation wants one: encoded pictures and texts in, vectors out, one batch at a time."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._lock = threading.Lock()  # the model itself uses all cores
+        self.fingerprint = model_fingerprint(model)
+        self._width = tasks.embed_texts(model, ["a"]).shape[1]
+
+    def images(self, pictures: Sequence[bytes]) -> tuple[Any, Any]:
+        """(vectors N D, which could be read)."""
+        with self._lock:
+            found = tasks.embed_readable_images(self._model, list(pictures))
+        vectors, read = np.zeros((len(pictures), self._width), np.float32), np.zeros(len(pictures), dtype=bool)
+        if found.kept:
+            vectors[found.kept], read[found.kept] = found.vectors, True
+        return vectors, read
+
+    def texts(self, texts: Sequence[str]) -> Any:
+        """Vectors N D."""
+        with self._lock:
+            return tasks.embed_texts(self._model, list(texts))
+
+
+@lru_cache(maxsize=2)
+def pair_encoder(address: str) -> _PairEncoder:
+    """A model by its address, for the steps of a plan that see with one.
+
+    Raises:
+        InputError: it is no dual encoder.
+    """
+    model = models.load(address)
+    if not isinstance(model, DualEncoder):
+        raise InputError(f"{address}: expected a dual encoder, with a space for both pictures and texts")
+    return _PairEncoder(model)
 
 
 def embed_images(model: Any, images: Any, **options: Any) -> Any:

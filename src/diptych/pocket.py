@@ -77,7 +77,7 @@ def curated_clipart(progress: Progress | None = None) -> Dataset:
     raw = open_dataset("clipart")
     folder = cache_dir() / "datasets" / f"clipart-curated-{VERSION}-{raw.fingerprint()[:12]}"
     if not (folder / "dataset.json").is_file():
-        curate(raw, folder, progress=_named(progress, "pictures compared"))
+        curate(raw, folder, progress=progress)
     return open_dataset(folder)
 
 

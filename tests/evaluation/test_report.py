@@ -90,7 +90,7 @@ def test_a_whole_page_is_well_formed_accessible_and_asks_nobody(tmp_path: Path) 
     data = dataset(tmp_path / "d", [*samples, sample("x", "red", ["x"], data=b"bad")])
     report = retrieval_report("off", evaluate_retrieval(OffByOne(), data), data, command="diptych eval off <data>")
     curves = LossCurves(title="Loss", runs={"off": metrics_file(tmp_path / "m.jsonl")})
-    curation = curation_section([StepReport("Step", "It did.", 11, 10, [Change("red", "a red thing", "")])], data)
+    curation = curation_section([StepReport("Step", "It did.", 11, 10, 1, [Change("red", "a red thing", "", 0)])], data)
     sections = [*report.sections, curves, curation, *zero_shot_sections_of(data)]
     path = write_report(
         Report(report.title, report.summary, sections, report.command, report.environment), tmp_path / "r.html"
@@ -252,8 +252,8 @@ def test_a_repeated_caption_is_listed_once_at_its_first_place(tmp_path: Path) ->
 
 def test_curation_counts_and_pictures(tmp_path: Path) -> None:
     data = dataset(tmp_path / "d", [sample(name, name, [f"a {name} thing"]) for name in NAMES])
-    changes = [Change(name, f"a {name} thing", "") for name in NAMES[:8]] + [Change("gone", "not in the data", "")]
-    section = curation_section([StepReport("Duplicates", "Same pixels.", 10, 1, changes)], data)
+    changes = [Change(name, f"a {name} thing", "", row) for row, name in enumerate(NAMES[:8])]
+    section = curation_section([StepReport("Duplicates", "Same pixels.", 10, 1, 9, changes)], data)
     step = section.steps[0]
     assert (step.rows_before, step.rows_after, step.changed, len(step.examples)) == (10, 1, 9, 6)
     assert all(example.picture == picture(example.before.split()[1]) for example in step.examples)

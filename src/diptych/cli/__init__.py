@@ -13,6 +13,7 @@ import diptych
 from diptych.cli import (
     classify,
     data,
+    data_curate,
     data_export,
     data_show,
     doctor,
@@ -68,7 +69,7 @@ diptych data show scans --html scans.html
 diptych data show "scenes:?n=48" --png scenes.png --plain""",
     ),
     "data curate": (
-        data.curate,
+        data_curate.curate,
         """
 diptych data curate clipart --dry-run
 diptych data curate scans --to scans-clean --plan plan.toml""",

@@ -54,7 +54,7 @@ def demo(out: Path, *, seed: int = 0, device: str = "auto", console: Console | N
     raw = open_dataset("clipart")
     curated, curation = curate(raw, out / "curated")
     for step in curation.steps:
-        say.print(f"   {step.name}: {step.rows_before:,} -> {step.rows_after:,} rows, {len(step.changes):,} changed")
+        say.print(f"   {step.name}: {step.rows_before:,} -> {step.rows_after:,} rows, {step.changed:,} changed")
     raw_part, _ = raw.split(HELD_OUT, by="creator", seed=SPLIT_SEED)
     part, held_out = curated.split(HELD_OUT, by="creator", seed=SPLIT_SEED)
     say.print(f"   {len(part):,} pairs to learn from; {len(held_out):,} by other creators are held out")

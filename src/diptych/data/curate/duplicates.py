@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
+from pydantic import Field
 
-from diptych.data.curate.steps import Change, StepReport
-from diptych.types import Sample
+from diptych.config import strict
+from diptych.data.curate.lists import joined
+from diptych.data.curate.pictures import opened
+from diptych.data.curate.steps import Array, Decision, Models, Step, Tools
 
 _BANDS = 4  # 64 bits in 4 bands: hashes that differ in at most 3 bits agree in at least one band
 MAX_BITS = _BANDS - 1
+THUMBNAIL = 8 * 8 * 3
 
-Array = np.ndarray[Any, np.dtype[Any]]
+_TYPES = {"digest": pa.binary(16), "bits": pa.uint64(), "thumbnail": pa.binary(THUMBNAIL)}
 
 
 class PictureHash(NamedTuple):
@@ -29,63 +36,108 @@ class PictureHash(NamedTuple):
 
     digest: bytes
     bits: int
-    thumbnail: Array
+    thumbnail: bytes
+
+
+@strict
+@dataclass(frozen=True)
+class Duplicates(Step):
+    """Of pictures that repeat each other, keep the one with the longest caption (the earlier one if these are equal).
+
+    Pictures repeat each other if their pixels are equal, or if difference hashes are at most 3 of 64 bits apart and
+    thumbnails differ by at most `difference`. A picture is compared with those kept before it, so that a chain of small
+    changes is not one group. One that cannot be read repeats nothing.
+
+    Attributes:
+        difference: of the 8 x 8 thumbnails, mean over pixels and channels, 0 to 255; None for equal pixels only.
+    """
+
+    do: Literal["duplicates"] = "duplicates"
+    difference: Annotated[float, Field(ge=0, le=255)] | None = 2.0
+
+    reads: ClassVar[tuple[str, ...]] = ("captions",)
+    sees_pictures: ClassVar[bool] = True
+    per_row: ClassVar[bool] = False
+
+    def measures(self, models: Models) -> str:
+        """The hashes, whatever the difference that is allowed."""
+        return "picture hash 1"
+
+    def measure(self, batch: Any, models: Models) -> Mapping[str, Any]:
+        """Hashes of each picture; null where it cannot be read."""
+        hashes = [None if image is None else picture_hash(image) for image in opened(batch["picture"])]
+        return {
+            name: pa.array([None if entry is None else getattr(entry, name) for entry in hashes], type)
+            for name, type in _TYPES.items()
+        }
+
+    def decide(self, rows: Any, tools: Tools) -> Decision:
+        """See the class."""
+        order = np.argsort(-pc.utf8_length(joined(rows["captions"], " ")).to_numpy(), kind="stable")
+        owners = find_duplicates(rows, self.difference, order)
+        return Decision(
+            "Of pictures that repeat each other, the one with the longest caption was kept.",
+            keep=owners == np.arange(len(rows)),
+            say=lambda row: (f"repeats {rows['id'][int(owners[row])].as_py()}", ""),
+        )
 
 
 def picture_hash(image: Image.Image) -> PictureHash:
     """The hashes of an RGB picture."""
     grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
     bits = int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
-    thumbnail = np.asarray(image.resize((8, 8), Image.Resampling.BOX), dtype=np.uint8).reshape(-1)
+    thumbnail = np.asarray(image.resize((8, 8), Image.Resampling.BOX), dtype=np.uint8).tobytes()
     digest = hashlib.blake2b(image.tobytes() + str(image.size).encode(), digest_size=16).digest()
     return PictureHash(digest, bits, thumbnail)
 
 
-def find_duplicates(hashes: Sequence[PictureHash | None], max_difference: float) -> list[int]:
-    """For each picture the index of the earlier one that it repeats, or its own.
+def table_of(hashes: Sequence[PictureHash | None]) -> Any:
+    """Hashes as an Arrow table, the way `Duplicates` measures them."""
+    return pa.table({name: pa.array([h and getattr(h, name) for h in hashes], type) for name, type in _TYPES.items()})
 
-    Greedy: a picture is compared with those kept before it, so that a chain of small changes is not one big group.
-    Hashes at most 3 bits apart whose thumbnails differ by at most `max_difference` (mean over pixels, 0 to 255) repeat
-    each other; `None` (a picture that could not be read) repeats nothing.
+
+def find_duplicates(hashes: Any, max_difference: float | None, order: Array | None = None) -> Array:
+    """For each picture the index of the one that it repeats, or its own: int64 N.
+
+    Greedy: in `order`, a picture is compared with those kept before it.
+
+    Args:
+        hashes: a table with the columns digest, bits, thumbnail; null (a picture that could not be read) repeats
+            nothing.
+        max_difference: between thumbnails, mean over pixels, 0 to 255; None for equal digests only.
+        order: a permutation of the rows; as they stand by default.
     """
-    by_digest: dict[bytes, int] = {}
-    buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
-    owners = list(range(len(hashes)))
-    for index, entry in enumerate(hashes):
-        if entry is None:
-            continue
-        keys = [(band, entry.bits >> (16 * band) & 0xFFFF) for band in range(_BANDS)]
-        owner = by_digest.setdefault(entry.digest, index)
-        if owner == index:
-            candidates = sorted({other for key in keys for other in buckets[key]})
-            owner = _nearest(index, candidates, hashes, max_difference)
-        owners[index] = owner
-        if owner == index:
-            for key in keys:
-                buckets[key].append(index)
+    order = np.arange(len(hashes)) if order is None else order
+    owners = np.arange(len(hashes))
+    codes = pc.dictionary_encode(hashes["digest"]).unify_dictionaries().combine_chunks().indices
+    read = pc.is_valid(codes).to_numpy(zero_copy_only=False)
+    order = order[read[order]]
+    code = pc.fill_null(codes, 0).to_numpy()[order]
+    _, first, group = np.unique(code, return_index=True, return_inverse=True)
+    owners[order] = order[first][group]
+    if max_difference is not None:
+        _near(hashes, max_difference, order[np.sort(first)], owners)
     return owners
 
 
-def _nearest(index: int, candidates: list[int], hashes: Sequence[PictureHash | None], max_difference: float) -> int:
-    entry = hashes[index]
-    others = [(other, hashes[other]) for other in candidates]
-    close = [(i, h) for i, h in others if h and entry and (h.bits ^ entry.bits).bit_count() <= MAX_BITS]
-    if not close or entry is None:
-        return index
-    thumbnails = np.stack([h.thumbnail for _, h in close]).astype(np.int16)
-    differences = np.abs(thumbnails - entry.thumbnail.astype(np.int16)).mean(axis=1)
-    best = int(differences.argmin())
-    return close[best][0] if differences[best] <= max_difference else index
-
-
-def drop_duplicates(
-    rows: Sequence[Sample], hashes: dict[str, PictureHash], max_difference: float
-) -> tuple[list[Sample], StepReport]:
-    """Keep one picture of every group of near-duplicates: the one with the longest caption."""
-    order = sorted(range(len(rows)), key=lambda i: -len(" ".join(rows[i].captions)))
-    owners = find_duplicates([hashes.get(rows[i].id) for i in order], max_difference)
-    owner_of = {order[position]: order[owner] for position, owner in enumerate(owners)}
-    kept = [row for i, row in enumerate(rows) if owner_of[i] == i]
-    changes = [Change(rows[i].id, f"repeats {rows[o].id}", "") for i, o in sorted(owner_of.items()) if i != o]
-    sentence = "Of pictures that repeat each other, the one with the longest caption was kept."
-    return kept, StepReport("duplicates", sentence, len(rows), len(kept), changes)
+def _near(hashes: Any, max_difference: float, order: Array, owners: Array) -> None:
+    """Give pictures of different digests that are near-duplicates their owner, in `owners`."""
+    bits = pc.fill_null(hashes["bits"], 0).to_numpy().tolist()
+    column = hashes["thumbnail"].combine_chunks()
+    start = column.offset * THUMBNAIL
+    raw = np.frombuffer(column.buffers()[1] or b"", np.uint8)[start : start + len(column) * THUMBNAIL]
+    thumbnails = raw.reshape(-1, THUMBNAIL)
+    buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for index in order.tolist():
+        own = bits[index]
+        keys = [(band, own >> (16 * band) & 0xFFFF) for band in range(_BANDS)]
+        close = {other for key in keys for other in buckets[key] if (bits[other] ^ own).bit_count() <= MAX_BITS}
+        if close:
+            others = sorted(close)
+            differences = np.abs(thumbnails[others].astype(np.int16) - thumbnails[index]).mean(axis=1)
+            best = int(differences.argmin())
+            if differences[best] <= max_difference:
+                owners[index] = others[best]
+                continue
+        for key in keys:
+            buckets[key].append(index)

@@ -132,16 +132,12 @@ def curation_section(
         raw: the dataset before curation, where the pictures are.
     """
     rng = np.random.default_rng(seed)
-    row_of = {id: row for row, id in enumerate(raw.ids)}
     shown = []
     for step in steps:
-        known = [change for change in step.changes if change.id in row_of]
-        drawn = [known[i] for i in _draw(len(known), STEP_EXAMPLES, rng)]
-        pictures = _pictures(raw, [row_of[change.id] for change in drawn])
+        drawn = [step.examples[i] for i in _draw(len(step.examples), STEP_EXAMPLES, rng)]
+        pictures = _pictures(raw, [change.row for change in drawn])
         examples = [CurationExample(picture or None, c.before, c.after) for picture, c in zip(pictures, drawn)]
-        shown.append(
-            CurationStep(step.name, step.sentence, step.rows_before, step.rows_after, len(step.changes), examples)
-        )
+        shown.append(CurationStep(step.name, step.sentence, step.rows_before, step.rows_after, step.changed, examples))
     note = "The pictures are drawn at random from the rows that each step touched."
     return Curation(title=title, note=note, steps=shown)
 

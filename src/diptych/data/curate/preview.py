@@ -1,0 +1,35 @@
+"""What a preview on some rows says of all rows, and where it can say nothing."""
+
+from __future__ import annotations
+
+from diptych.data.curate.steps import CurationReport
+from diptych.types import Estimate
+
+_Z = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
+
+
+def is_sample(report: CurationReport) -> bool:
+    """Whether a report is about a part of the rows."""
+    return report.rows_before < report.rows_in_all
+
+
+def in_all(report: CurationReport) -> list[Estimate | None]:
+    """How many rows would be left after each step if the plan ran on all rows, with 95 % intervals.
+
+    None if the report is about all rows, and from the first step on that compares rows with each other: a repeat is
+    seen only if both of its rows are in the sample, so that a sample tells nothing of how many there are.
+    """
+    found: list[Estimate | None] = []
+    tells = is_sample(report)
+    for step in report.steps:
+        tells = tells and step.per_row
+        found.append(wilson(step.rows_after, report.rows_before, report.rows_in_all) if tells else None)
+    return found
+
+
+def wilson(kept: int, seen: int, total: int) -> Estimate:
+    """`total` times the share kept of those seen, with Wilson's 95 % interval for a share (1927)."""
+    share = kept / seen
+    middle = (share + _Z**2 / (2 * seen)) / (1 + _Z**2 / seen)
+    half = _Z * ((share * (1 - share) + _Z**2 / (4 * seen)) / seen) ** 0.5 / (1 + _Z**2 / seen)
+    return Estimate(total * share, total * max(0.0, middle - half), total * min(1.0, middle + half), seen)
