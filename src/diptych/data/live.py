@@ -10,6 +10,7 @@ from diptych.data.store import Dataset
 LIVE: dict[str, str] = {
     "wds": "diptych.data.tar_store:open_shards",
     "mix": "diptych.data.mixture:open_mixture",
+    "scenes": "diptych.data.scenes.store:open_scenes",
 }
 """Kind of address -> "module:function", called with what follows the kind and with the options."""
 

@@ -18,6 +18,14 @@ def encode(pixels: Array) -> Mask:
     return Mask(pixels.shape[0], pixels.shape[1], run["counts"])
 
 
+def encode_labels(labels: np.ndarray[Any, Any], count: int) -> list[Mask]:
+    """The masks of the values 0 to `count` - 1 in an integer H x W array."""
+    if not count:
+        return []
+    pixels = (labels.T[None] == np.arange(count, dtype=labels.dtype)[:, None, None]).view(np.uint8).transpose(2, 1, 0)
+    return [Mask(*labels.shape, run["counts"]) for run in coco.encode(pixels)]
+
+
 def decode(mask: Mask) -> Array:
     """The mask as a boolean H x W array."""
     found: Array = coco.decode(to_coco(mask)).astype(bool)

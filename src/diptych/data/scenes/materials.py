@@ -139,9 +139,7 @@ def _to_lamp(things: Things, frames: Frames, points: Points, lamp: int) -> tuple
     return each[:3] - points.position, each[4] * REACH, each[3]
 
 
-def _lit(
-    things: Things, frames: Frames, points: Points, lamp: int, way: Array, extent: Array, wanted: Array
-) -> Array:
+def _lit(things: Things, frames: Frames, points: Points, lamp: int, way: Array, extent: Array, wanted: Array) -> Array:
     """The share of the lamp that other things leave to the points that are `wanted`, 0..1."""
     count = len(wanted)
     to, by = _in_the_way(things, frames, lamp)
