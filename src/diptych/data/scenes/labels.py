@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from diptych.data.scenes.dials import Dials
 from diptych.data.scenes.world import Scene
 from diptych.types import Negative, Question, Region, Relation, Sample
 
@@ -30,3 +31,8 @@ class Composite:
 
     scenes: list[Scene]
     sample: Sample
+
+
+def sample_id(dials: Dials, index: int) -> str:
+    """What sample `index` of these dials is called."""
+    return f"{dials.task}-{dials.split}-{dials.seed}-{index}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import product
 
+from diptych.data.scenes.relations import ATTRIBUTE_OF
 from diptych.data.scenes.world import COLORS
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
@@ -74,3 +75,18 @@ def listed(parts: Sequence[str]) -> str:
 def sentence(text: str) -> str:
     """With a capital and a full stop."""
     return f"{text[0].upper()}{text[1:]}."
+
+
+def read_phrase(text: str) -> dict[str, str] | None:
+    """The values that a noun phrase names (attribute -> value), whatever the wording; None if it is none."""
+    values: dict[str, str] = {}
+    *adjectives, noun = text.split() or [""]
+    if noun not in _VALUE_OF or any(word not in _VALUE_OF for word in adjectives):
+        return None
+    for value in (_VALUE_OF[word] for word in (*adjectives, noun)):
+        if value:
+            values[ATTRIBUTE_OF[value]] = value
+    return values
+
+
+_VALUE_OF = {word: value for value, words in SYNONYMS.items() for word in words}
