@@ -85,7 +85,7 @@ def summary(dataset: Dataset) -> dict[str, str]:
         "without caption": f"{sum(not of_one for of_one in captions):,}",
         "captions": f"{len(flat):,}",
         "distinct captions": f"{len(set(flat)):,}",
-        "the commonest stands": f"{common[0][1]:,} times" if common else "",
+        "the commonest stands": f"{common[0][1]:,} times" if common and common[0][1] > 1 else "",
         "labels": _distinct(dataset.column("label")),
         "creators": _distinct(dataset.column("creator")),
         "rejected": f"{sum(dataset.card.get('rejected', {}).values()):,}",
