@@ -94,7 +94,7 @@ def random_access(dataset: Dataset) -> None:
 
 
 def load(dataset: Dataset) -> None:
-    loader = Loader(dataset, PicturesOnly(), BATCH, shuffle=True, drop_last=False, only="images")
+    loader = Loader(dataset, PicturesOnly(), BATCH, shuffle=True, drop_last=False, sides="images")
     for _ in loader.epoch(0):
         pass
 

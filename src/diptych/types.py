@@ -184,8 +184,8 @@ class Batch:
         image_features: features of a frozen image tower computed earlier; they stand in for `pixels`.
         tokens: token ids, padded on the right.
         token_mask: True where `tokens` is real text.
-        has_image, has_text: which rows have that side, in batches of a loader that was told to mix pairs with lone
-            pictures and lone texts; the other rows hold black pixels or the tokens of "". None: all rows have both.
+        has_image, has_text: which rows have that side, in batches that mix pairs with lone pictures and lone texts (see
+            `Loader`'s `sides`); the other rows hold black pixels or the tokens of "". None: every row has what is here.
     """
 
     ids: list[str]

@@ -111,7 +111,7 @@ def test_captions_are_drawn_by_seed_epoch_and_id(dataset):
     base = drawn(batch_size=8)
     assert base == drawn(batch_size=7, threads=1, shuffle=False)
     assert base != drawn(epoch=1) and base != drawn(seed=1)
-    draws = [n for epoch in range(20) for n in drawn(epoch=epoch, only="texts").values()]
+    draws = [n for epoch in range(20) for n in drawn(epoch=epoch, sides="texts").values()]
     counts = [draws.count(n) for n in (1, 2, 3)]
     assert all(250 < count < 420 for count in counts)  # of 1000, a third each
 
@@ -153,9 +153,9 @@ def test_rows_without_a_caption_are_left_out_of_pairs(tmp_path):
     own = loader(dataset, 3)
     assert ids(own.epoch(0)) == [["pair"]]
     assert {(row.id, row.reason) for row in own.rejected} == {("alone", "caption missing"), ("words", "image missing")}
-    (images,) = loader(dataset, 3, only="images", shuffle=False).epoch(0)
+    (images,) = loader(dataset, 3, sides="images", shuffle=False).epoch(0)
     assert images.ids == ["pair", "alone"] and images.tokens is None
-    (texts,) = loader(dataset, 3, only="texts", shuffle=False).epoch(0)
+    (texts,) = loader(dataset, 3, sides="texts", shuffle=False).epoch(0)
     assert texts.ids == ["pair", "words"] and texts.pixels is None
 
 

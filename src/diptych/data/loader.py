@@ -63,9 +63,11 @@ class _Pictures:
             for item in items:
                 if not item.image:
                     self._array[item.at] = 0
-        if self._other or self._array is None:
-            blank = np.zeros_like(next(iter(self._other.values()))) if self._array is None else None
-            return [self._other.get(item.at, blank if blank is not None else self._array[item.at]) for item in items]
+        if self._array is None:  # nothing but objects of the processor's own
+            blank = np.zeros_like(next(iter(self._other.values())))
+            return [self._other.get(item.at, blank) for item in items]
+        if self._other:
+            return [self._other.get(item.at, self._array[item.at]) for item in items]
         return self._array if len(items) == self._count else self._array[[item.at for item in items]]
 
 
@@ -85,14 +87,13 @@ class Loader:
         drop_last: leave out the last batch of an epoch if it is not full.
         rank, world_size: this process among those that share each batch.
         image_features: vectors by sample id that stand in for pictures (see `Batch.image_features`).
-        only: leave the other side out and do not ask for it.
-        partial: keep rows that lack the picture or the caption, beside pairs; `Batch.has_image` and `has_text` then say
-            who has what. A batch in which no row has a side comes without that side's tensors.
+        sides: what a row must have. "both": a picture and a caption. "images", "texts": that side, and the other is left
+            out. "either": one of them, so that pairs, lone pictures and lone texts come mixed; `Batch.has_image` and
+            `has_text` then say who has what, and a batch in which no row has a side comes without its tensors.
         augment: let the processor change pictures at random (`collate(..., augment=True, generator=...)`).
 
     Raises:
-        InputError: a batch size below 1 or not divisible by `world_size`, a rank that does not exist, or `partial`
-            together with `only`.
+        InputError: a batch size below 1 or not divisible by `world_size`, or a rank that does not exist.
     """
 
     def __init__(
@@ -108,16 +109,13 @@ class Loader:
         rank: int = 0,
         world_size: int = 1,
         image_features: Mapping[str, np.ndarray[Any, Any]] | None = None,
-        only: Literal["images", "texts"] | None = None,
-        partial: bool = False,
+        sides: Literal["both", "images", "texts", "either"] = "both",
         augment: bool = False,
     ) -> None:
         if batch_size < 1 or batch_size % world_size:
             raise InputError(f"batch_size: expected a positive multiple of {world_size} processes, got {batch_size}")
         if not 0 <= rank < world_size:
             raise InputError(f"rank: expected 0 to {world_size - 1}, got {rank}")
-        if partial and only is not None:
-            raise InputError(f"partial: rows that lack a side cannot be kept beside only='{only}'")
         self.dataset = dataset
         self.processor = processor
         self.batch_size = batch_size
@@ -128,9 +126,9 @@ class Loader:
         self.rank = rank
         self.world_size = world_size
         self.image_features = image_features
-        self.images = only != "texts"
-        self.texts = only != "images"
-        self.partial = partial
+        self.images = sides != "texts"
+        self.texts = sides != "images"
+        self.either = sides == "either"
         self.augment = augment
         self._decodes = self.images and image_features is None
         self.rejected: list[Rejected] = []
@@ -176,9 +174,7 @@ class Loader:
         rows = order[index * self.batch_size : (index + 1) * self.batch_size]
         return rows[len(rows) * self.rank // self.world_size : len(rows) * (self.rank + 1) // self.world_size]
 
-    def _read(
-        self, rows: np.ndarray[Any, Any], cut: int, pictures: _Pictures, epoch: int
-    ) -> list[_Item | Rejected]:
+    def _read(self, rows: np.ndarray[Any, Any], cut: int, pictures: _Pictures, epoch: int) -> list[_Item | Rejected]:
         """Read and decode a few rows of a batch, from place `cut` on; runs on worker threads."""
         fields = {name for name, wanted in (("images", self._decodes), ("captions", self.texts)) if wanted}
         samples = self.dataset.take(rows[cut : cut + ROWS_PER_TASK], fields)
@@ -186,10 +182,10 @@ class Loader:
 
     def _item(self, sample: Sample, at: int, pictures: _Pictures, epoch: int) -> _Item | Rejected:
         text = features = None
-        image = self._decodes and not (self.partial and not sample.images)
+        image = self._decodes and not (self.either and not sample.images)
         if self.texts and sample.captions:
             text = sample.captions[self._draw(epoch, sample.id, len(sample.captions))]
-        elif self.texts and not self.partial:
+        elif self.texts and not self.either:
             return Rejected(sample.id, "caption missing", "the sample has no caption")
         if image:
             try:
@@ -199,7 +195,7 @@ class Loader:
         elif self.images and self.image_features is not None:
             features = self.image_features.get(sample.id)
             image = features is not None
-            if not image and not self.partial:
+            if not image and not self.either:
                 return Rejected(sample.id, "image feature missing", "no feature was given for this id")
         if not image and text is None:
             return Rejected(sample.id, "image and caption missing", "the sample has neither")
@@ -229,7 +225,7 @@ class Loader:
             blank = np.zeros_like(next(item.features for item in items if item.image))
             rows = [item.features if item.image else blank for item in items]
             batch.image_features = torch.from_numpy(np.stack(rows).astype(np.float32))
-        if self.partial:
+        if self.either:
             batch.has_image, batch.has_text = torch.tensor(seen), torch.tensor(told)
         return batch, rejected
 

@@ -21,7 +21,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -177,8 +176,8 @@ def build(path: Path) -> tuple[Any, list[Rejected]]:
 def walk(path: Path) -> Iterator[tuple[str, int, int] | Rejected]:
     """(name, offset, size) of each regular file in a tar, by reading its headers only.
 
-    Understands ustar, GNU (long names) and PAX (path and size). A sparse file or a link is rejected by itself. Where the
-    file is cut short or a header is damaged, what stands before is kept and the rest is one `Rejected`.
+    Understands ustar, GNU (long names) and PAX (path and size). A sparse file or a link is rejected by itself. Where
+    the file is cut short or a header is damaged, what stands before is kept and the rest is one `Rejected`.
 
     Raises:
         InputError: the file is compressed.
@@ -264,7 +263,7 @@ def _walk(window: _Window, end: int, shard: str) -> Iterator[tuple[str, int, int
 
 
 def _sound(header: bytes) -> bool:
-    """Whether the header's checksum, the sum of its bytes with spaces for itself, holds; old programs summed them signed.
+    """Whether the header's checksum holds: the sum of its bytes, with spaces for itself; old programs sum them signed.
 
     The low half of Adler-32 is 1 + that sum modulo a prime: as telling, and ten times as fast as a sum in Python.
     """

@@ -8,14 +8,16 @@ complete sample.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
 import threading
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +35,14 @@ from diptych.types import EncodedImage, InputError, Rejected, Sample
 
 log = logging.getLogger("diptych")
 
-IMAGES = frozenset("jpg jpeg jpe png webp gif bmp tif tiff avif jp2 ppm pgm pnm qoi ico".split())
-TEXTS = frozenset(("txt", "text", "caption"))
-LABELS = frozenset(("cls", "class"))
-JSONS = frozenset(("json", "jsn"))
+KINDS = {  # what a member is, by the last part of its name
+    "image": frozenset(
+        ("jpg", "jpeg", "jpe", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2", "ppm", "pgm", "qoi", "ico")
+    ),
+    "text": frozenset(("txt", "text", "caption")),
+    "label": frozenset(("cls", "class")),
+    "json": frozenset(("json", "jsn")),
+}
 MARK = "diptych"  # the field by which a JSON says that it is a complete sample, and of which version
 TABLE_ROWS = 512  # samples in memory while a table is made
 
@@ -86,7 +92,7 @@ class TarStore:
     def __init__(self, indexes: list[TarIndex]) -> None:
         self.indexes = indexes
         self.rejected = [row for index in indexes for row in index.rejected]
-        self._starts = np.cumsum([0, *map(len, indexes)])
+        self._starts = list(itertools.accumulate(map(len, indexes), initial=0))
         self._files = Files()
         self._ours: dict[int, bool] = {}
         self._bad: set[int] = set()
@@ -94,7 +100,7 @@ class TarStore:
         self._prefixes = self._distinct()
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._starts[-1]
 
     def take(self, rows: Rows, fields: Collection[str]) -> list[Sample]:
         """The samples at `rows`, in that order; of each only the members are read that `fields` need."""
@@ -143,9 +149,8 @@ class TarStore:
 
     def _sample(self, row: int, fields: Collection[str]) -> tuple[Sample, Rejected | None]:
         """A sample, and why it is not whole, if so."""
-        shard = int(np.searchsorted(self._starts, row, "right")) - 1
-        index = self.indexes[shard]
-        at = row - int(self._starts[shard])
+        shard = bisect_right(self._starts, row) - 1
+        index, at = self.indexes[shard], row - self._starts[shard]
         key, prefix = index.keys[at].as_py(), self._prefixes[shard]
         sample = Sample(id=prefix + key)
         try:
@@ -161,25 +166,19 @@ class TarStore:
 
     def _read(self, sample: Sample, key: str, shard: int, members: list[Member], fields: Collection[str]) -> None:
         """Fill a sample from the members of a key, as WebDataset users name them."""
-        pictures, texts, labels, jsons = (_of(members, kind) for kind in (IMAGES, TEXTS, LABELS, JSONS))
-        have = {"captions"} if texts else set()
-        have |= {"label"} if labels else set()
-        asked = _JSON_FIELDS.intersection(fields) - have
-        read = self._bytes(
-            shard,
-            [
-                *(pictures if "images" in fields else ()),
-                *(texts if "captions" in fields else ()),
-                *(labels if "label" in fields else ()),
-                *(jsons[:1] if asked else ()),
-            ],
-        )
+        parts = _by_kind(members)
+        pictures, texts, labels, jsons = parts["image"], parts["text"], parts["label"], parts["json"][:1]
+        have = {"id", "images", *(["captions"] if texts else []), *(["label"] if labels else [])}
+        asked = bool(jsons) and not have.issuperset(fields)
+        wanted = [("images", pictures), ("captions", texts), ("label", labels)]
+        needed = [member for field, some in wanted if field in fields for member in some]
+        read = self._bytes(shard, needed + jsons if asked else needed)
         paths = [f"{key}.{member.suffix}" for member in pictures]
         if "images" in fields:
             sample.images = [EncodedImage(read[member], path) for member, path in zip(pictures, paths)]
         if paths and "texts" in fields:
             sample.texts["path"] = paths[0]
-        if jsons and asked:
+        if asked:
             _fill(sample, _object(read[jsons[0]]), paths, captions=not texts)
         if labels and "label" in fields:
             sample.label = _text(read[labels[0]]) or None
@@ -190,8 +189,8 @@ class TarStore:
 
     def _read_ours(self, sample: Sample, shard: int, members: list[Member], fields: Collection[str]) -> None:
         """Fill a sample from the JSON that Diptych writes and the pictures that it names."""
-        jsons = _of(members, JSONS)
-        pictures = [m for m in members if "images" in fields and kind_of(m.suffix) not in JSONS | TEXTS]
+        jsons = _by_kind(members)["json"]
+        pictures = [m for m in members if "images" in fields and kind_of(m.suffix) not in ("json", "text")]
         if not jsons:
             raise BadRow("row broken", "has no JSON")
         read = self._bytes(shard, [*pictures, jsons[0]])
@@ -223,7 +222,7 @@ class TarStore:
         """Whether Diptych wrote a shard: its first JSON says so."""
         if shard not in self._ours:
             index = self.indexes[shard]
-            jsons = _of(index.members(0), JSONS)
+            jsons = _by_kind(index.members(0))["json"]
             try:
                 self._ours[shard] = bool(jsons) and MARK in _object(self._bytes(shard, jsons[:1])[jsons[0]])
             except BadRow:
@@ -231,13 +230,18 @@ class TarStore:
         return self._ours[shard]
 
 
+@cache
 def kind_of(suffix: str) -> str:
-    """The last part of a member's suffix, which tells what it is."""
-    return suffix.rpartition(".")[2]
+    """What a member is, "" if none of `KINDS`."""
+    last = suffix.rpartition(".")[2]
+    return next((kind for kind, suffixes in KINDS.items() if last in suffixes), "")
 
 
-def _of(members: list[Member], kinds: frozenset[str]) -> list[Member]:
-    return [member for member in members if kind_of(member.suffix) in kinds]
+def _by_kind(members: list[Member]) -> dict[str, list[Member]]:
+    parts: dict[str, list[Member]] = {"image": [], "text": [], "label": [], "json": [], "": []}
+    for member in members:
+        parts[kind_of(member.suffix)].append(member)
+    return parts
 
 
 def _named(pictures: dict[str, bytes], member: str | None) -> bytes | None:

@@ -21,7 +21,7 @@ from diptych.data.formats.rows import Rows
 from diptych.data.schema import to_row
 from diptych.data.shards import shards_of, tars_in
 from diptych.data.tar_index import open_index, open_indexes
-from diptych.data.tar_store import IMAGES, JSONS, LABELS, MARK, TEXTS, TarStore, kind_of
+from diptych.data.tar_store import MARK, TarStore, kind_of
 from diptych.images import BadImage, read_bytes
 from diptych.types import EncodedImage, InputError, Sample
 
@@ -54,7 +54,7 @@ def recognise(path: Path) -> bool:
         return False
     for row in range(min(len(index or ()), PROBED)):
         kinds = {kind_of(member.suffix) for member in index.members(row)} if index else set()
-        if kinds & IMAGES and kinds & (TEXTS | LABELS | JSONS):
+        if "image" in kinds and kinds & {"text", "label", "json"}:
             return True
     return False
 
@@ -112,7 +112,7 @@ class _Shard:
         self._path = folder / f"{number:05d}.tar"
         self._part = folder / f".{self._path.name}.part"
         self._file = self._part.open("wb")
-        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.GNU_FORMAT)
+        self._tar = tarfile.TarFile(fileobj=self._file, mode="w", format=tarfile.GNU_FORMAT)
 
     def add(self, key: str, members: dict[str, bytes]) -> None:
         for suffix, data in members.items():
