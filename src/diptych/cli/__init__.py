@@ -15,6 +15,7 @@ from diptych.cli import (
     data,
     data_curate,
     data_export,
+    data_leaks,
     data_show,
     doctor,
     embed,
@@ -79,6 +80,12 @@ diptych data curate scans --to scans-clean --plan plan.toml""",
         """
 diptych data export scans --to wds:shards
 diptych data export "scenes:?n=1000&seed=1" --to coco:scenes-coco""",
+    ),
+    "data leaks": (
+        data_leaks.leaks,
+        """
+diptych data leaks train-set test-set
+diptych data leaks train-set test-set --png leaks.png --model pocket""",
     ),
     "train": (
         train.train,

@@ -46,9 +46,10 @@ def semantic_duplicates(
     Vectors are taken in order of `priority`. In its own cluster one is dropped if a vector kept before it has a cosine
     of `threshold` or more with it; the first such is its owner. What the clusters kept is then compared across their
     borders in the same order. What repeats a vector that falls there goes with it, to the same owner, and may be a
-    little less similar to that. With one cluster this is the plain greedy rule. Given
-    the clusters, the order of the rows decides nothing but which comes first of equal priorities; where k-means begins,
-    and so where borders run, does depend on it.
+    little less similar to that. With one cluster this is the plain greedy rule.
+
+    Given the clusters, the order of the rows decides nothing but which of equal priorities comes first; where k-means
+    begins, and so where borders run, does depend on it.
 
     Deviation: SemDeDup keeps what is farthest from its cluster's centre, drops what is near anything before it, kept or
     not, and does not look across borders.
