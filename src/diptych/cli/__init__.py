@@ -15,6 +15,7 @@ from diptych.cli import (
     data,
     data_curate,
     data_export,
+    data_fetch,
     data_leaks,
     data_show,
     doctor,
@@ -61,6 +62,14 @@ diptych search scans-index "a red car" --model runs/first/model --json""",
         """
 diptych data import ~/scans --to scans
 diptych data import captions.csv --to scans --root ~/pictures""",
+    ),
+    "data fetch": (
+        data_fetch.fetch,
+        """
+diptych data fetch urls.csv --to pictures
+diptych data fetch laion:metadata --to pictures --per-host 2 --delay 0.5 --user-agent "my-lab/1.0 (+mail@example.org)"
+diptych data fetch urls.csv --to pictures --retry "not found" --retry forbidden
+diptych data fetch conceptual-captions:cc.tsv --to pictures --license "cc-by*" --minutes 60""",
     ),
     "data show": (
         data_show.show,
