@@ -1,4 +1,4 @@
-"""Captions: Flickr30k, Conceptual Captions, RedCaps, TextCaps and LAION's tables; and how all layouts are told apart."""
+"""Captions: Flickr30k, Conceptual Captions, RedCaps, TextCaps, LAION's tables; and how all layouts are told apart."""
 
 import json
 import os
@@ -9,7 +9,8 @@ import pytest
 from public_layouts import CC_URL, LAYOUTS, dump, opened, picture, rejected
 
 from diptych.data import open_dataset
-from diptych.data.formats import FORMATS, annotated, laion, recognise
+from diptych.data.formats import FORMATS, laion, recognise
+from diptych.data.formats.json_stream import stream_list, stream_members
 from diptych.types import InputError
 
 
@@ -130,26 +131,38 @@ def test_a_changed_picture_is_imported_again(layout):
     assert len(opened(root)) == 3
 
 
-def test_members_of_a_json_file(tmp_path):
+@pytest.mark.parametrize("chunk", [1, 2, 7, 1000])
+def test_json_is_streamed_whatever_the_chunk(tmp_path, chunk):
     place = tmp_path / "a.json"
-    place.write_text('\ufeff{"a": 1, "rows": [ {"x": [1, "]"]} , 2 ] , "b": {}, "none": []}\n')
-    assert list(annotated.members(place)) == list(json.loads(place.read_text()[1:]).items())
-    found = [("a", 1), ("rows", {"x": [1, "]"]}), ("rows", 2), ("b", {}), ("none", [])]
-    assert list(annotated.members(place, "rows")) == found
-    assert list(annotated.members(dump(place, {}))) == []
-    for text, reason in (
-        ("[1]", "an object at the top, got list"),
+    place.write_text('\ufeff{"a": 12, "rows": [ {"x": [1, "]"]} , 23 ] , "b": {}, "none": []}\n', encoding="utf-8")
+    whole = json.loads(place.read_text(encoding="utf-8-sig"))
+    assert list(stream_members(place, chunk=chunk)) == list(whole.items())
+    found = [("a", 12), ("rows", {"x": [1, "]"]}), ("rows", 23), ("b", {}), ("none", [])]
+    assert list(stream_members(place, "rows", chunk)) == found
+    assert list(stream_list(dump(place, [1, {"a": [23]}, "x"]), chunk)) == [1, {"a": [23]}, "x"]
+    assert list(stream_members(dump(place, {}), chunk=chunk)) == list(stream_list(dump(place, []), chunk)) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[1]", "expected an object at the top, got list"),
+        ("x", "expected an object at the top, got something else"),
         ('{"rows": 3}', "rows: expected a list, got int"),
-        ('{"a": 3}', "rows: expected a list, found no such"),
-        ('{"rows": [1 2]}', "expected JSON"),
-        ('{"rows": [1, 2', "expected JSON"),
-        ('{"rows": []} x', "expected JSON"),
-        ('{"rows": [],}', "expected JSON"),
+        ('{"a": 3}', "rows: expected a list, found no such field"),
+        ('{"rows": [1 2]}', r"expected JSON: '\]' missing at character 12"),
+        ('{"rows": [1, 2', r"expected JSON: '\]' missing at character 14"),
+        ('{"rows": [1, {"a": tru', "expected JSON: Expecting value at character 19"),
+        ('{"rows": []} x', "expected JSON: more text after the end, at character 13"),
+        ('{"rows": [],}', "expected JSON: .* at character 12"),
         ("", "expected JSON"),
-    ):
-        place.write_text(text)
-        with pytest.raises(InputError, match=reason):
-            list(annotated.members(place, "rows"))
+    ],
+)
+@pytest.mark.parametrize("chunk", [1, 1000])
+def test_json_that_is_broken_is_told_with_its_place(tmp_path, text, reason, chunk):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(InputError, match=reason):
+        list(stream_members(tmp_path / "a.json", "rows", chunk))
 
 
 # ---------------------------------------------------------------- Flickr30k

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from diptych.data.formats.annotated import Part, Pictures, choose, find, gather, home, members
+from diptych.data.formats.annotated import Part, Pictures, choose, find, gather, home
+from diptych.data.formats.json_stream import stream_members
 from diptych.data.formats.records import BadRow, checked, head_keys, maybe, need
 from diptych.data.formats.rows import Row, Rows
 from diptych.types import Object, Question, Rejected, Relation, Sample
@@ -70,12 +71,12 @@ def _splits(path: Path, split: str | None) -> list[tuple[Part | None, Part | Non
 def _rows(asked: Part | None, seen: Part | None, pictures: Pictures) -> Iterator[Row]:
     groups: dict[str, list[Question]] = {}
     if asked is not None:
-        records = (record for name, record in members(asked.file, "questions") if name == "questions")
+        records = (record for name, record in stream_members(asked.file, "questions") if name == "questions")
         numbered = ((f"{asked.file.name}#{n}", record) for n, record in enumerate(records))
         groups, bad = gather(numbered, _question)
         yield from bad
     if seen is not None:
-        scenes = (record for name, record in members(seen.file, "scenes") if name == "scenes")
+        scenes = (record for name, record in stream_members(seen.file, "scenes") if name == "scenes")
         for n, scene in enumerate(scenes):
             where = f"{seen.file.name}#{n}"
             try:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from diptych.data.formats.annotated import Part, Pictures, choose, find, gather, home, members
+from diptych.data.formats.annotated import Part, Pictures, choose, find, gather, home
+from diptych.data.formats.json_stream import stream_members
 from diptych.data.formats.records import BadRow, checked, head_keys, maybe, need, number, texts
 from diptych.data.formats.rows import Row, Rows
 from diptych.types import InputError, Object, Question, Rejected, Relation, Sample
@@ -75,9 +76,9 @@ def _parts(path: Path, split: str | None, questions: str | None) -> list[Part]:
 
 
 def _rows(part: Part, graphs: Path | None, pictures: Pictures) -> Iterator[Row]:
-    groups, bad = gather(members(part.file), _question)
+    groups, bad = gather(stream_members(part.file), _question)
     yield from bad
-    for image, graph in members(graphs) if graphs is not None else ():
+    for image, graph in stream_members(graphs) if graphs is not None else ():
         if image not in groups:
             continue
         sample = _sample(image, groups.pop(image), part.split, pictures)

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from diptych.data.formats.annotated import Part, Pictures, choose, find, home, members
+from diptych.data.formats.annotated import Part, Pictures, choose, find, home
+from diptych.data.formats.json_stream import stream_members
 from diptych.data.formats.records import BadRow, checked, head_keys, maybe, need, number, rows_of
 from diptych.data.formats.rows import Row, Rows
 from diptych.types import EncodedImage, Sample
@@ -70,7 +71,7 @@ def _rows(file: Path, pictures: Pictures) -> Iterator[Row]:
             scores={} if score is None else {"score": number(score, where)},
         )
 
-    posts = (post for name, post in members(file, "annotations") if name == "annotations")
+    posts = (post for name, post in stream_members(file, "annotations") if name == "annotations")
     return rows_of(((f"{file.name}#{n}", post) for n, post in enumerate(posts)), make)
 
 

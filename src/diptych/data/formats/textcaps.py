@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from diptych.data.formats.annotated import Part, Pictures, choose, find, gather, home, members
+from diptych.data.formats.annotated import Part, Pictures, choose, find, gather, home
+from diptych.data.formats.json_stream import stream_members
 from diptych.data.formats.records import BadRow, head_keys, maybe, need, texts
 from diptych.data.formats.rows import Row, Rows
 from diptych.types import Sample
@@ -50,7 +51,7 @@ def _parts(path: Path, split: str | None) -> list[Part]:
 
 
 def _rows(part: Part, pictures: Pictures) -> Iterator[Row]:
-    records = (record for name, record in members(part.file, "data") if name == "data")
+    records = (record for name, record in stream_members(part.file, "data") if name == "data")
     groups, bad = gather(((f"{part.file.name}#{n}", record) for n, record in enumerate(records)), _caption)
     yield from bad
     for id, rows in groups.items():

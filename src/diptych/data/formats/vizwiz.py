@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from diptych.data.formats.annotated import Part, Pictures, choose, find, gather, home
+from diptych.data.formats.annotated import Part, Pictures, answers_of, choose, find, gather, home
 from diptych.data.formats.records import SNIFFED, BadRow, head_keys, load_json, maybe, need
 from diptych.data.formats.rows import Row, Rows
 from diptych.types import Question, Sample
@@ -64,7 +64,7 @@ def _question(where: str, record: Any) -> tuple[str, Question]:
         raise BadRow("wrong type", f"{where}: answerable: expected 0 or 1, got {answerable}")
     question = Question(
         need(record, "question", str, where),
-        [need(answer, "answer", str, where) for answer in maybe(record, "answers", list, where) or ()],
+        answers_of(record, where),
         kind=maybe(record, "answer_type", str, where) or "",
         id=where,
         answerable=None if answerable is None else bool(answerable),

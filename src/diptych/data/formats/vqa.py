@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diptych.data.formats.annotated import Part, Pictures, choose, find, home, members
+from diptych.data.formats.annotated import Part, Pictures, answers_of, choose, find, home
+from diptych.data.formats.json_stream import stream_members
 from diptych.data.formats.records import BadRow, head_keys, maybe, need, texts
 from diptych.data.formats.rows import Row, Rows
 from diptych.types import Question, Rejected, Sample
@@ -90,7 +91,7 @@ def _rows(parts: list[Part], pictures: Pictures) -> Iterator[Row]:
     questions: dict[str, tuple[int | str, Question]] = {}
     facts: dict[str, Any] = {}
     for part in parts:
-        for name, record in members(part.file, "questions"):
+        for name, record in stream_members(part.file, "questions"):
             if name != "questions":
                 facts.setdefault(name, record)
                 continue
@@ -131,7 +132,7 @@ def _answer(
 ) -> Iterator[Rejected]:
     """Give the questions their answers and note their types; reject answers without a question, and the reverse."""
     answered = set()
-    for name, record in members(annotations, "annotations"):
+    for name, record in stream_members(annotations, "annotations"):
         if name != "annotations":
             continue
         where = _name(record, annotations)
@@ -153,7 +154,7 @@ def _answer(
 
 
 def _answers(record: Any, where: str) -> Answers:
-    answers = [need(answer, "answer", str, where) for answer in maybe(record, "answers", list, where) or ()]
+    answers = answers_of(record, where)
     if not answers:
         answers = [need(record, "multiple_choice_answer", str, where)]
     return Answers(
