@@ -87,9 +87,10 @@ class Loader:
         drop_last: leave out the last batch of an epoch if it is not full.
         rank, world_size: this process among those that share each batch.
         image_features: vectors by sample id that stand in for pictures (see `Batch.image_features`).
-        sides: what a row must have. "both": a picture and a caption. "images", "texts": that side, and the other is left
-            out. "either": one of them, so that pairs, lone pictures and lone texts come mixed; `Batch.has_image` and
-            `has_text` then say who has what, and a batch in which no row has a side comes without its tensors.
+        sides: what a row must have. "both": a picture and a caption. "images", "texts": that side, and the other is
+            left out. "either": one of them, so that pairs, lone pictures and lone texts come mixed; then
+            `Batch.has_image` and `has_text` say who has what, and a batch in which no row has a side comes without its
+            tensors.
         augment: let the processor change pictures at random (`collate(..., augment=True, generator=...)`).
 
     Raises:
