@@ -27,7 +27,7 @@ class Things(NamedTuple):
 
     Attributes:
         image: the scene each belongs to, intp [K].
-        index: its place in its scene's list, int16 [K].
+        number: its place in its scene's list, int16 [K].
         first: where each shape of `SHAPES` begins, and K at the end.
         place: x, y, radius, cosine and sine of the turn; float32 [5, K].
         look: albedo (3) and 1 for metal; float32 [4, K].
@@ -36,7 +36,7 @@ class Things(NamedTuple):
     """
 
     image: Array
-    index: Array
+    number: Array
     first: Array
     place: Array
     look: Array
@@ -91,7 +91,10 @@ def frames_of(scenes: Sequence[Scene]) -> Frames:
             row[i] = (*light.position, light.radius, light.strength)
     np.maximum(lamps[:, :, 2], MOST_BOUND, out=lamps[:, :, 2])
     return Frames(
-        *(np.array([getattr(v, name) for v in views], np.float32) for name in ("position", "right", "up", "forward")),
+        np.array([view.position for view in views], np.float32),
+        np.array([view.right for view in views], np.float32),
+        np.array([view.up for view in views], np.float32),
+        np.array([view.forward for view in views], np.float32),
         np.array([v.slope for v in views], np.float32),
         lamps,
         np.array([BACKGROUNDS.index(scene.background) for scene in scenes], np.intp),
@@ -154,7 +157,7 @@ def screen_boxes(image: Array, frames: Frames, size: int, bounds: tuple[Array, .
     pixels = [(np.clip(edge, -2, 2) + 1) * (size / 2) for edge in edges]
     box = np.stack([np.floor(pixels[0]) - 1, np.floor(pixels[1]) - 1, np.ceil(pixels[2]) + 1, np.ceil(pixels[3]) + 1])
     box[:, behind] = np.array([0, 0, size, size], np.float32)[:, None]
-    return np.clip(box, 0, size).astype(np.intp)
+    return np.asarray(np.clip(box, 0, size), np.intp)
 
 
 def fill(box: Array, image: Array, size: int) -> tuple[Array, Array, Array, Array]:

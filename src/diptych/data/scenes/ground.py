@@ -82,7 +82,7 @@ def albedo(frames: Frames, ground: Ground, size: int) -> Array:
     x, y = ground.x.reshape(shape), ground.y.reshape(shape)
     grey = grey_of(frames.texture[:, None, None], level, x, y)
     entry = grey.astype(np.intp) + frames.texture[:, None, None] * 256
-    return np.take(atlas().palettes, entry.ravel(), axis=1)
+    return np.asarray(np.take(atlas().palettes, entry.ravel(), axis=1))
 
 
 def haze(frames: Frames, ground: Ground, size: int) -> tuple[Array, Array]:

@@ -25,7 +25,7 @@ class Points(NamedTuple):
 
     Attributes:
         run: the thing of each run.
-        count: the points of each run.
+        length: how many points each run has.
         position, normal, view: in the world, float32 [3, M]; `view` is the way from the camera, of length 1.
         albedo: float32 [3, M].
         radius: of the thing, float32 [M].
@@ -33,7 +33,7 @@ class Points(NamedTuple):
     """
 
     run: Array
-    count: Array
+    length: Array
     position: Array
     normal: Array
     view: Array
@@ -70,7 +70,7 @@ def rubber(things: Things, frames: Frames, points: Points) -> Array:
     low = np.minimum(points.position[2] / (points.radius * 1.2), 1)  # near the ground the thing itself is in the way
     sky = AMBIENT * (up * (np.float32(0.65) + np.float32(0.35) * low))
     ground = AMBIENT * (1 - up) * (np.float32(0.35) + np.float32(0.45) * low)
-    bounce = np.repeat(atlas().means[:, frames.texture[things.image[points.run]]], points.count, axis=1)
+    bounce = np.repeat(atlas().means[:, frames.texture[things.image[points.run]]], points.length, axis=1)
     light = SKY_TINT[:, None] * sky + bounce * ground
     shine = np.zeros_like(up)
     for lamp in range(frames.lamps.shape[1]):
@@ -85,12 +85,12 @@ def rubber(things: Things, frames: Frames, points: Points) -> Array:
         shine += fall * soft
     light *= points.albedo
     light += GLOSS * shine
-    return light
+    return np.asarray(light)
 
 
 def metal(things: Things, frames: Frames, points: Points) -> Array:
     """Linear colour of points on metal, float32 [3, M]: a tinted mirror that is brighter at the rim."""
-    x, y, radius = np.repeat(np.take(things.place[:3], points.run, axis=1), points.count, axis=1)
+    x, y, radius = np.repeat(np.take(things.place[:3], points.run, axis=1), points.length, axis=1)
     normal = points.normal + (BENT / radius) * (points.position - np.stack([x, y, radius]))
     normal /= np.sqrt(_dot(normal, normal))
     facing = _dot(points.view, normal)
@@ -135,7 +135,7 @@ def _dot(a: Array, b: Array) -> Array:
 def _to_lamp(things: Things, frames: Frames, points: Points, lamp: int) -> tuple[Array, Array, Array]:
     """(way to the lamp [3, M], its strength times `REACH`, its radius)."""
     rows = frames.lamps[things.image[points.run], lamp].T
-    each = np.repeat(rows, points.count, axis=1)
+    each = np.repeat(rows, points.length, axis=1)
     return each[:3] - points.position, each[4] * REACH, each[3]
 
 
@@ -143,10 +143,10 @@ def _lit(things: Things, frames: Frames, points: Points, lamp: int, way: Array, 
     """The share of the lamp that other things leave to the points that are `wanted`, 0..1."""
     count = len(wanted)
     to, by = _in_the_way(things, frames, lamp)
-    ends = np.cumsum(points.count)
+    ends = np.cumsum(points.length)
     runs = np.arange(0, len(points.run), len(things.image))[:, None] + to  # in each list of points
-    lengths = points.count[runs].ravel()
-    starts = (ends[runs] - points.count[runs]).ravel()
+    lengths = points.length[runs].ravel()
+    starts = (ends[runs] - points.length[runs]).ravel()
     point = np.arange(int(lengths.sum())) + np.repeat(starts - (np.cumsum(lengths) - lengths), lengths)
     other = np.repeat(np.tile(by, len(runs)), lengths)
     kept = np.flatnonzero(wanted[point])

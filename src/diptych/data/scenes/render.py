@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from diptych.data.scenes.batch import Frames, Rays, boxes_of, fill, frames_of, meet, nearest, things_of
+from diptych.data.scenes.batch import Frames, Met, Rays, Things, boxes_of, fill, frames_of, meet, nearest, things_of
 from diptych.data.scenes.ground import (
     AMBIENT,
     LAMP_TINT,
@@ -24,8 +24,8 @@ from diptych.data.scenes.ground import (
 )
 from diptych.data.scenes.materials import metal, points_of, rubber
 from diptych.data.scenes.shapes import FAR
-from diptych.data.scenes.styles import photo
-from diptych.data.scenes.world import Scene
+from diptych.data.scenes.styles import INK, develop, flatten, pencil
+from diptych.data.scenes.world import STYLES, Scene
 
 Array = np.ndarray[Any, Any]
 
@@ -56,13 +56,16 @@ def render(scene: Scene, size: int) -> Rendered:
 
 def render_many(scenes: Sequence[Scene], size: int) -> list[Rendered]:
     """Draw scenes, several at a time. A scene's picture does not depend on the others."""
-    drawn: list[Rendered] = []
-    for start in range(0, len(scenes), TOGETHER):
-        drawn += _render(scenes[start : start + TOGETHER], size)
-    return drawn
+    drawn: dict[int, Rendered] = {}
+    for style in STYLES:
+        chosen = [i for i, scene in enumerate(scenes) if scene.style == style]
+        for start in range(0, len(chosen), TOGETHER):
+            part = chosen[start : start + TOGETHER]
+            drawn |= zip(part, _render([scenes[i] for i in part], size, style))
+    return [drawn[i] for i in range(len(scenes))]
 
 
-def _render(scenes: Sequence[Scene], size: int) -> list[Rendered]:
+def _render(scenes: Sequence[Scene], size: int, style: str) -> list[Rendered]:
     frames = frames_of(scenes)
     things = things_of(scenes, frames)
     count = len(scenes) * size * size
@@ -74,7 +77,7 @@ def _render(scenes: Sequence[Scene], size: int) -> list[Rendered]:
     met = meet(things, rays)
     seen, depth = nearest(met, pixel, count)
     ids = np.full(count, -1, np.int16)
-    ids[pixel[seen]] = things.index[thing[seen]]
+    ids[pixel[seen]] = things.number[thing[seen]]
     edge = _edges(ids, met.face[seen], pixel[seen], len(scenes), size)
 
     again = np.flatnonzero(edge[pixel])
@@ -89,17 +92,28 @@ def _render(scenes: Sequence[Scene], size: int) -> list[Rendered]:
     seen_finer, _ = nearest(met_finer, slot, 4 * len(slots))
 
     whole = seen[~edge[pixel[seen]]]
-    base = _ground(frames, things, size, ids < 0, edge)
+    base = _ground(frames, things, size, ids < 0, edge, style == "flat")
     at_edges = np.repeat(base[:, slots], 4, axis=1)
     of_metal = things.look[3] > 0
     for shade, wanted in ((rubber, ~of_metal), (metal, of_metal)):
         coarse, fine = whole[wanted[thing[whole]]], seen_finer[wanted[finer.thing[seen_finer]]]
-        light = shade(things, frames, points_of(things, frames, (rays, finer), (met, met_finer), (coarse, fine)))
+        points = points_of(things, frames, (rays, finer), (met, met_finer), (coarse, fine))
+        light = shade(things, frames, points)
+        if style == "flat":
+            light = flatten(light, points.albedo, shade is metal)
         base[:, pixel[coarse]] = light[:, : len(coarse)]
         at_edges[:, slot[fine]] = light[:, len(coarse) :]
     quarters = at_edges.reshape(3, -1, 4)
     base[:, slots] = (quarters[:, :, 0] + quarters[:, :, 1] + quarters[:, :, 2] + quarters[:, :, 3]) * np.float32(0.25)
-    images = photo(base).reshape(len(scenes), size, size, 3)
+    lines = np.zeros(0, np.float32)
+    if style != "photo":
+        lines = np.zeros(count, np.float32)
+        lines[slots] = _outlines(finer, met_finer, seen_finer, things, len(slots))
+    if style == "flat":
+        base += (INK - base) * lines
+    images = develop(base).reshape(len(scenes), size, size, 3)
+    if style == "sketch":
+        images = pencil(images, ids.reshape(images.shape[:3]) >= 0, lines.reshape(images.shape[:3]))
     return [Rendered(images[i], *truth) for i, truth in enumerate(_truth(frames, ids, depth, size))]
 
 
@@ -118,14 +132,27 @@ def _edges(ids: Array, face: Array, pixel: Array, scenes: int, size: int) -> Arr
     return edge.ravel()
 
 
-def _ground(frames: Frames, things: Any, size: int, bare: Array, edge: Array) -> Array:
+def _outlines(rays: Rays, met: Met, seen: Array, things: Things, slots: int) -> Array:
+    """How much of an outline runs through each pixel at an edge, 0..1: all of it where its four rays disagree."""
+    labels = np.full(4 * slots, -1, np.int16)
+    labels[rays.pixel[seen]] = things.number[rays.thing[seen]] * FACES + met.face[seen]
+    four = labels.reshape(-1, 4)
+    apart = (four[:, 0] != four[:, 1]) | (four[:, 0] != four[:, 2]) | (four[:, 0] != four[:, 3])
+    return np.where(apart, np.float32(0.85), np.float32(0.2))
+
+
+def _ground(frames: Frames, things: Things, size: int, bare: Array, edge: Array, flat: bool) -> Array:
     """Linear light of the ground and the sky at every pixel, float32 [3, N]."""
     ground = strike(frames, size)
     dark, crowd = shadows(things, frames, ground, size, bare | edge)
-    light = SKY_TINT[:, None] * (AMBIENT * (1 - crowd))
-    for lamp, share in enumerate(dark):
-        light += LAMP_TINT[:, None] * (lamp_on_ground(frames, ground, size, lamp) * (1 - share))
-    light *= albedo(frames, ground, size)
+    light = albedo(frames, ground, size)
+    if flat:
+        light *= np.where(np.max([*dark, crowd], axis=0) > 0.5, np.float32(0.66), np.float32(0.98))
+    else:
+        sky = SKY_TINT[:, None] * (AMBIENT * (1 - crowd))
+        for lamp, share in enumerate(dark):
+            sky += LAMP_TINT[:, None] * (lamp_on_ground(frames, ground, size, lamp) * (1 - share))
+        light *= sky
     left, added = haze(frames, ground, size)
     shaped = light.reshape(3, len(left), size, size)
     shaped *= left[:, :, None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,19 +15,26 @@ from diptych.config import parse
 from diptych.data import masks
 from diptych.data.scenes.describe import describe
 from diptych.data.scenes.dials import Dials
+from diptych.data.scenes.episodes import episode
+from diptych.data.scenes.labels import Composite, sample_id
+from diptych.data.scenes.pairs import pair
 from diptych.data.scenes.render import Rendered, render_many
+from diptych.data.scenes.robot import robot
 from diptych.data.scenes.sampling import sample_scene
 from diptych.data.scenes.world import Scene
 from diptych.types import EncodedImage, Object, Region, Sample
 
 LICENSE = "CC0-1.0"
+MAKERS: dict[str, Callable[[Dials, int], Composite]] = {"pairs": pair, "episodes": episode, "robot": robot}
 DRAWN = frozenset(("images", "objects", "regions"))  # fields that need the picture
 SAID = frozenset(("captions", "questions", "negatives", "regions", "relations", "scores"))
 
 
 def samples_of(dials: Dials, indices: Sequence[int], fields: Collection[str]) -> list[Sample]:
-    """Described scenes. A sample does not depend on the others; what `fields` does not name may stay empty."""
-    samples = [Sample(id=f"scene-{dials.split}-{dials.seed}-{i}") for i in indices]
+    """The samples at `indices`. None depends on the others; what `fields` does not name may stay empty."""
+    if dials.task != "scene":
+        return [_made_of_several(dials, i, fields) for i in indices]
+    samples = [Sample(id=sample_id(dials, i)) for i in indices]
     drawn, said = not DRAWN.isdisjoint(fields), not SAID.isdisjoint(fields)
     scenes = [sample_scene(dials, i) for i in indices] if drawn or said or "texts" in fields else []
     for sample in samples:
@@ -49,6 +56,17 @@ def samples_of(dials: Dials, indices: Sequence[int], fields: Collection[str]) ->
             if dials.noise:
                 sample.scores = {"noisy": float(told.noisy)}
     return samples
+
+
+def _made_of_several(dials: Dials, index: int, fields: Collection[str]) -> Sample:
+    """A sample of another task: the pictures of its scenes, which stand as JSON in `texts["scenes"]`, and its texts."""
+    made = MAKERS[dials.task](dials, index)
+    sample = made.sample
+    sample.source, sample.license, sample.split = "scenes", LICENSE, dials.split
+    sample.texts["scenes"] = json.dumps([asdict(scene) for scene in made.scenes])
+    if "images" in fields:
+        sample.images = [encode(rendered.image) for rendered in render_many(made.scenes, dials.size)]
+    return sample
 
 
 def encode(image: np.ndarray[Any, Any]) -> EncodedImage:

@@ -187,8 +187,8 @@ def crowding(shape: str, x: Array, y: Array) -> Array:
     """
     if shape == "sphere":
         square = 1 + x * x + y * y
-        return np.maximum(1 / (square * np.sqrt(square)) - REST, 0)
+        return np.asarray(np.maximum(1 / (square * np.sqrt(square)) - REST, 0))
     foot = np.maximum(np.abs(x), np.abs(y)) if shape == "cube" else np.sqrt(x * x + y * y)
     away = np.maximum(foot - 1, 0)
     wall = np.float32(0.3 if shape == "cone" else 0.5)
-    return np.maximum(wall * (1 - away / np.sqrt(away * away + 4)) / (1 + away * away) - REST, 0)
+    return np.asarray(np.maximum(wall * (1 - away / np.sqrt(away * away + 4)) / (1 + away * away) - REST, 0))

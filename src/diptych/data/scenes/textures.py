@@ -48,7 +48,8 @@ class Atlas(NamedTuple):
 @cache
 def atlas() -> Atlas:
     """The textures of `BACKGROUNDS`, in that order; made on first use."""
-    greys, starts, palettes, means = [], [], [], []
+    greys, palettes, means = [], [], []
+    starts: list[list[int]] = []
     at = 0
     for name in BACKGROUNDS:
         tile = np.clip(np.rint(255 * _DRAWN[name]()), 0, 255).astype(np.float32)
