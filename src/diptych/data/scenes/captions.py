@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from diptych.data.scenes.referring import distinguishing, in_order, outermost
-from diptych.data.scenes.relations import PREDICATES, Facts
+from diptych.data.scenes.relations import Facts
 from diptych.data.scenes.sampling import draw
 from diptych.data.scenes.words import DIRECTIONS, GROUNDS, NUMBERS, WORDINGS, Wording, a, listed, phrase, sentence
 from diptych.data.scenes.world import ATTRIBUTES
@@ -65,7 +65,7 @@ class Standing:
 
 
 def captions_of(facts: Facts, random: Random) -> tuple[list[str], Standing | None]:
-    """Five captions, and the parts of the third; a scene of one thing has no such parts."""
+    """Five captions, and the parts of the third; they are None where no two things differ."""
     ground = draw(random, GROUNDS[facts.scene.background])
     standing = _standing(facts, random)
     words, first = draw(random, WORDINGS), facts.values[0]
@@ -123,12 +123,14 @@ def _counted(facts: Facts, words: Wording, pattern: tuple[str, ...]) -> tuple[st
 def _standing(facts: Facts, random: Random) -> Standing | None:
     """Two things that differ; if it can be had, such that the same words in another order are wrong."""
     words = draw(random, WORDINGS)
-    attribute = "color" if random.random() < 0.7 else "material"
     best, most = None, -1
     for _ in range(PAIRS_TRIED if facts.count > 1 else 0):
         i = int(random.random() * facts.count)
         j = (i + 1 + int(random.random() * (facts.count - 1))) % facts.count
-        direction = draw(random, tuple(PREDICATES))
+        attribute = "color" if random.random() < 0.7 else "material"
+        direction, opposite = ("left", "right") if random.random() < 0.5 else ("front", "behind")
+        if facts.related[opposite][j] >> i & 1:
+            direction = opposite
         first, second = ((facts.values[k][attribute], facts.values[k]["shape"]) for k in (i, j))
         if not facts.related[direction][j] >> i & 1 or first == second:
             continue

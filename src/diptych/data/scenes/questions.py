@@ -57,7 +57,11 @@ ASK = {
 EXIST = ("Is there {one}?", "Are there any {many}?", "Can you see {one}?", "Does the picture show any {many}?")
 EXIST_BESIDE = ("Is there {one} {place}?", "Are there any {many} {place}?", "Do you see {one} {place}?")
 COUNT = ("How many {many} are there?", "How many {many} do you see?", "What is the number of {many}?")
-COUNT_BESIDE = ("How many {many} are {place}?", "How many {many} are there {place}?", "Count the {many} {place}.")
+COUNT_BESIDE = (
+    "How many {many} are {place}?",
+    "How many {many} are there {place}?",
+    "What number of {many} stand {place}?",
+)
 SAME = ("Do the {0} and the {1} have the same {2}?", "Is the {0} of the same {2} as the {1}?")
 MORE = ("Are there more {0} than {1}?", "Do you see more {0} than {1}?")
 FEWER = ("Are there fewer {0} than {1}?", "Do you see fewer {0} than {1}?")

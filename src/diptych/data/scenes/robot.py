@@ -146,7 +146,7 @@ def job(dials: Dials, index: int) -> Job:
 
 
 def robot(dials: Dials, index: int) -> Composite:
-    """Sample `index`: pictures before and after, the instruction, the steps, what changed; goal and scene as JSON texts."""
+    """Sample `index`: before and after, the instruction, its steps, what changed; goal and scene as JSON texts."""
     done = job(dials, index)
     messages = [
         Message("user", f"<image>\n{done.instruction}"),
