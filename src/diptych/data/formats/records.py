@@ -80,10 +80,10 @@ def texts(value: Any, where: str) -> list[str]:
 
 def number(value: Any, where: str) -> float:
     """A finite number. Raises `BadRow` for anything else."""
-    found = float(checked(value, (int, float), where))
-    if not abs(found) < float("inf"):
-        raise BadRow("wrong type", f"{where}: expected a finite number, got {found}")
-    return found
+    found = checked(value, (int, float), where)
+    if not abs(found) < 1e300:  # an int may be larger than any float
+        raise BadRow("wrong type", f"{where}: expected a finite number, got {str(found)[:20]}")
+    return float(found)
 
 
 def rows_of(records: Iterable[tuple[str, Any]], make: Callable[[str, Any], Sample]) -> Iterator[Row]:
