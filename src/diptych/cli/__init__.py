@@ -13,6 +13,7 @@ import diptych
 from diptych.cli import (
     classify,
     data,
+    data_bias,
     data_curate,
     data_export,
     data_fetch,
@@ -89,6 +90,12 @@ diptych data curate scans --to scans-clean --plan plan.toml""",
         """
 diptych data export scans --to wds:shards
 diptych data export "scenes:?n=1000&seed=1" --to coco:scenes-coco""",
+    ),
+    "data bias": (
+        data_bias.bias,
+        """
+diptych data bias clipart
+diptych data bias questions --target answer --html bias.html""",
     ),
     "data leaks": (
         data_leaks.leaks,

@@ -122,7 +122,7 @@ def _sheet(found: Leaks, train: Dataset, test: Dataset, to: Path, count: int) ->
 
 
 def _cell(dataset: Dataset, row: int, leak: Leak | None) -> Picture:
-    from diptych.data.sheet import Picture
+    from diptych.data.sheet import ENLARGE, Picture
     from diptych.data.store import image_source
     from diptych.images import BadImage, decode
 
@@ -132,7 +132,8 @@ def _cell(dataset: Dataset, row: int, leak: Leak | None) -> Picture:
         note += f", {leak.distance:.2f}"
     try:
         image = decode(image_source(sample), target=SIDE)
-        image.thumbnail((SIDE, SIDE))
+        scale = min(SIDE / max(image.size), ENLARGE)
+        image = image.resize([max(1, round(scale * side)) for side in image.size])
     except BadImage as error:
         return Picture(None, sample.id, str(error))
     return Picture(image, sample.id, note)

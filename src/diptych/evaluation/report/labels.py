@@ -58,6 +58,8 @@ _KNOWN = {
     "retrieval/i2t_r@5": Metric("Picture to text, R@5"),
     "retrieval/i2t_r@10": Metric("Picture to text, R@10"),
     "retrieval/i2t_median_rank": Metric("Picture to text, median rank", "rank"),
+    "bias/text_tells": Metric("Text alone tells it"),
+    "bias/new_text_tells": Metric("A text not seen before tells it"),
     "zero_shot/top1": Metric("Zero-shot, top-1"),
     "zero_shot/top5": Metric("Zero-shot, top-5"),
     "zero_shot/mean_per_class": Metric("Zero-shot, mean over classes"),

@@ -139,6 +139,23 @@ class ModalityMap(Section):
     captions: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Bar:
+    """A line of a bar chart: a name, how long the bar is (0 to 1), and what stands on it."""
+
+    name: str
+    length: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bars(Section):
+    """Named bars below each other, the longest usually first."""
+
+    template: ClassVar[str] = "bars.html"
+    bars: Sequence[Bar]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Notes(Section):
     """A list of sentences, e.g. what was left out and why."""
