@@ -9,6 +9,8 @@ from hotcoco import mask as coco
 
 from diptych.types import InputError, Mask
 
+MAX_PIXELS = 1 << 30  # far more than any picture that is read; runs are counted in 32 bits
+
 Array = np.ndarray[Any, np.dtype[np.bool_]]
 
 
@@ -54,6 +56,8 @@ def from_coco(segmentation: Any, height: int, width: int) -> Mask:
     Raises:
         InputError: it is none of these, or of another size than the picture.
     """
+    if not (height > 0 and width > 0 and height * width <= MAX_PIXELS):
+        raise InputError(f"mask: expected a picture of at most {MAX_PIXELS:,} pixels")
     if isinstance(segmentation, dict):
         size, counts = segmentation.get("size"), segmentation.get("counts")
         if size != [height, width]:

@@ -194,10 +194,11 @@ def _splits(root: Path) -> dict[str, str]:
     file = next((root / name for name in SPLIT_FILES if (root / name).is_file()), None)
     if file is None:
         return {}
+    named = SPLITS | {"validate": "validation"}
     try:
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         rows = list(csv.DictReader(io.StringIO(data.decode())))
-        return {row["study_id"]: SPLITS.get(row["split"], row["split"]) for row in rows}
+        return {row["study_id"]: named.get(row["split"], row["split"]) for row in rows}
     except (OSError, EOFError, ValueError, KeyError, csv.Error) as error:
         raise InputError(f"{file}: expected a table with study_id and split: {error}") from None
 
