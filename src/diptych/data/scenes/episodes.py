@@ -19,7 +19,7 @@ from diptych.data.scenes.relations import Facts
 from diptych.data.scenes.sampling import draw, generator, sample_scene
 from diptych.data.scenes.words import WORDINGS, phrase
 from diptych.data.scenes.world import COLORS, SHAPES, Scene
-from diptych.types import Message, Question, Sample
+from diptych.types import InputError, Message, Question, Sample
 
 MADE_UP = ("dax", "blicket", "wug", "fep", "toma", "zup", "modi", "gazzer", "lorp", "tulver", "kern", "pilk")
 SHOTS = 2  # examples of each word
@@ -36,25 +36,45 @@ def episode(dials: Dials, index: int) -> Composite:
 
 def _fast_binding(dials: Dials, index: int, random: Random) -> Composite:
     words = _two(random, MADE_UP)
-    colors, shapes = _two(random, tuple(COLORS)), _two(random, SHAPES)
+    alone = _alone(dials)
+    kinds = _two_kinds(alone, random)
     order = _shuffled(random, [0, 1] * SHOTS) + [int(random.random() * 2)]
-    scenes = [_single(dials, index, f"episode {i}", colors[which], shapes[which]) for i, which in enumerate(order)]
+    scenes = [_single(alone, index, f"episode {i}", kinds[which]) for i, which in enumerate(order)]
     answers = [words[which] for which in order]
     question = Question(WHAT, [answers[-1]], "fast binding", "last", sorted(words))
     return _interleaved(dials, index, scenes, question, [f"This is a {answer}." for answer in answers])
 
 
-def _single(dials: Dials, index: int, purpose: str, color: str, shape: str) -> Scene:
-    """A scene of one thing of this color and shape."""
-    held_out = "" if dials.split == "test" else dials.held_out
-    alone = replace(dials, objects="1", bias=0.0, held_out=held_out)
+def _alone(dials: Dials) -> Dials:
+    """The dials for pictures of one thing, whose color and shape are set by the episode."""
+    return replace(dials, objects="1", bias=0.0, held_out="" if dials.split == "test" else dials.held_out)
 
-    def fits(facts: Facts) -> bool:
-        values: Combination = facts.values[0] | {"color": color}
-        return values["shape"] == shape and not any(c.items() <= values.items() for c in alone.combinations)
 
-    scene = scene_where(fits, alone, index, purpose, f"only a {color} {shape}").scene
-    return replace(scene, things=(replace(scene.things[0], color=color),))
+def _two_kinds(dials: Dials, random: Random) -> tuple[Combination, Combination]:
+    """Two combinations of color and shape that differ in both and are not held out."""
+    every = [{"color": color, "shape": shape} for color in COLORS for shape in SHAPES]
+    allowed = [kind for kind in every if not _held_out(dials, kind)]
+    first = draw(random, allowed) if allowed else {}
+    others = [kind for kind in allowed if not kind.items() & first.items()]
+    if not others:
+        raise InputError("scenes: task=episodes: held_out leaves no two things that differ in color and shape")
+    return first, draw(random, others)
+
+
+def _single(dials: Dials, index: int, purpose: str, kind: Combination) -> Scene:
+    """A scene of one thing of this color and shape; its color is painted over, which changes no shape or place."""
+    scene = scene_where(
+        lambda facts: facts.values[0]["shape"] == kind["shape"] and not _held_out(dials, facts.values[0] | kind),
+        dials,
+        index,
+        purpose,
+        f"only a {kind['color']} {kind['shape']}",
+    ).scene
+    return replace(scene, things=(replace(scene.things[0], color=kind["color"]),))
+
+
+def _held_out(dials: Dials, values: Combination) -> bool:
+    return any(combination.items() <= values.items() for combination in dials.combinations)
 
 
 def _count(dials: Dials, index: int, random: Random) -> Composite:

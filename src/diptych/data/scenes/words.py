@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 
 from diptych.data.scenes.relations import ATTRIBUTE_OF
-from diptych.data.scenes.world import COLORS
+from diptych.data.scenes.world import COLORS, SHAPES
 
 SYNONYMS: dict[str, tuple[str, ...]] = {
     "large": ("large", "big"),
@@ -79,14 +79,12 @@ def sentence(text: str) -> str:
 
 def read_phrase(text: str) -> dict[str, str] | None:
     """The values that a noun phrase names (attribute -> value), whatever the wording; None if it is none."""
-    values: dict[str, str] = {}
     *adjectives, noun = text.split() or [""]
-    if noun not in _VALUE_OF or any(word not in _VALUE_OF for word in adjectives):
+    if noun not in _NOUN or any(word not in _ADJECTIVE for word in adjectives):
         return None
-    for value in (_VALUE_OF[word] for word in (*adjectives, noun)):
-        if value:
-            values[ATTRIBUTE_OF[value]] = value
-    return values
+    found = [*(_ADJECTIVE[word] for word in adjectives), _NOUN[noun]]
+    return {ATTRIBUTE_OF[value]: value for value in found if value}
 
 
-_VALUE_OF = {word: value for value, words in SYNONYMS.items() for word in words}
+_NOUN = {word: value for value in ("", *SHAPES) for word in SYNONYMS[value]}
+_ADJECTIVE = {word: value for value, words in SYNONYMS.items() for word in words if word not in _NOUN}
