@@ -14,7 +14,7 @@ from PIL import Image, ImageFile, ImageOps
 sys.path.insert(0, str(Path(__file__).parent / "data"))
 import raw_pictures as raw
 
-from diptych.images import BadImage, decode, looks_like_image, read_bytes
+from diptych.images import BadImage, decode, decode_plain_jpeg, looks_like_image, read_bytes
 from diptych.types import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning", "ignore::UserWarning")
@@ -209,3 +209,54 @@ def test_no_bytes_crash_the_decoder(data, patches, cut):
         assert decode(bytes(changed), max_pixels=1_000_000).mode == "RGB"
     except BadImage as error:
         assert error.reason.startswith("image ")
+
+
+def test_the_fast_way_gives_the_pixels_of_decode_or_nothing():
+    """Whole, cut, appended to and flipped JPEGs: wherever the fast decoder answers, `decode` answers the same."""
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (5, 7, 3), dtype=np.uint8)).resize((45, 33), Image.Resampling.BICUBIC)
+    kinds = [
+        {"subsampling": 0},
+        {"subsampling": 2, "progressive": True},
+        {"subsampling": 1, "restart_marker_blocks": 3},
+        {"quality": 30},
+    ]
+    whole = []
+    for mode in ("RGB", "L"):
+        for options in kinds:
+            buffer = io.BytesIO()
+            noise.convert(mode).save(buffer, "JPEG", **options)
+            whole.append(buffer.getvalue())
+    for data in whole:
+        assert np.array_equal(decode_plain_jpeg(data), np.asarray(decode(data)))
+    answered = 0
+    for n in range(3000):
+        data = bytearray(whole[n % len(whole)])
+        if n % 7 == 0:
+            del data[rng.integers(2, len(data)) :]
+        elif n % 7 == 1:
+            data += bytes(rng.integers(0, 256, 20, dtype=np.uint8))
+        else:
+            data[rng.integers(len(data))] = rng.integers(256)
+        pixels = decode_plain_jpeg(bytes(data))
+        if pixels is not None:
+            answered += 1
+            assert np.array_equal(pixels, np.asarray(decode(bytes(data))))
+    assert answered > 500
+
+
+def test_the_fast_way_leaves_the_rest_to_decode():
+    def jpeg(image, **options):
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", **options)
+        return buffer.getvalue()
+
+    image = Image.new("RGB", (6, 4), "red")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode_plain_jpeg(jpeg(image)) is not None
+    assert decode_plain_jpeg(jpeg(image, exif=exif)) is None and decode(jpeg(image, exif=exif)).size == (4, 6)
+    assert decode_plain_jpeg(jpeg(image.convert("CMYK"))) is None
+    assert decode_plain_jpeg(jpeg(image), max_pixels=23) is None
+    for data in (b"", b"\xff\xd8\xff", b"\xff\xd8\xff\xe0", b"\x89PNG", jpeg(image)[:-40]):
+        assert decode_plain_jpeg(data) is None

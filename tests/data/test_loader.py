@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from diptych.data import export_dataset, open_dataset
 from diptych.data.loader import BATCHES_AHEAD, ROWS_PER_TASK, Loader
 from diptych.data.store import Dataset, DatasetWriter
 from diptych.images import decode
@@ -231,3 +232,78 @@ def test_arguments_are_checked(dataset):
     for options in ({"batch_size": 0}, {"batch_size": 9, "world_size": 2}, {"rank": 1}, {"rank": -1}):
         with pytest.raises(InputError, match="batch_size" if "batch_size" in options else "rank"):
             loader(dataset, **options)
+
+
+def test_pairs_lone_pictures_and_lone_texts_come_in_one_batch(tmp_path):
+    with DatasetWriter(tmp_path / "d") as out:
+        out.write(Sample(id="pair", images=[EncodedImage(picture(1))], captions=["x"]))
+        out.write(Sample(id="words", captions=["xyz"]))
+        out.write(Sample(id="alone", images=[EncodedImage(picture(2))]))
+        out.write(Sample(id="bad", images=[EncodedImage(b"no picture")], captions=["x"]))
+        out.write(Sample(id="none"))
+        for i in range(5):
+            out.write(Sample(id=f"words {i}", captions=["xy"]))
+        for i in range(5):
+            out.write(Sample(id=f"alone {i}", images=[EncodedImage(picture(9))]))
+    dataset = Dataset.open(tmp_path / "d")
+    own = loader(dataset, 5, shuffle=False, sides="either")
+    mixed, texts, images = own.epoch(0)
+    assert mixed.ids == ["pair", "words", "alone"]
+    assert mixed.has_image.tolist() == [True, False, True] and mixed.has_text.tolist() == [True, True, False]
+    assert mixed.pixels[:, 0, 0, 0].tolist() == [1, 0, 2] and mixed.tokens.flatten().tolist() == [1, 3, 0]
+    assert texts.pixels is None and texts.tokens is not None and not texts.has_image.any() and texts.has_text.all()
+    assert images.tokens is None and images.has_image.all() and not images.has_text.any()
+    reasons = {(row.id, row.reason) for row in own.rejected}
+    assert reasons == {("bad", "image not recognised"), ("none", "image and caption missing")}
+    assert [chunk.has_text.tolist() for chunk in mixed.chunks(2)] == [[True, True], [False]]
+    (plain,) = loader(dataset, 15, shuffle=False).epoch(0)
+    assert plain.ids == ["pair"] and plain.has_image is None and plain.has_text is None
+
+
+def test_rows_without_a_feature_stay_where_either_side_is_enough(dataset):
+    features = {"0": np.ones(5, np.float32)}
+    (batch,) = loader(dataset, 50, shuffle=False, sides="either", image_features=features).epoch(0)
+    assert len(batch) == 50 and batch.has_image.tolist() == [True] + [False] * 49 and batch.has_text.all()
+    assert batch.image_features.sum(dim=1).tolist() == [5.0] + [0.0] * 49
+
+
+def test_pictures_of_different_shapes_reach_the_processor_as_a_list(tmp_path):
+    class Ragged(Pixels):
+        def decode_image(self, data):
+            array = super().decode_image(data)
+            return array[:1] if array[0, 0, 0] % 2 else array
+
+        def collate(self, ids, images, texts):
+            assert isinstance(images, list)
+            return Batch(ids=[f"{len(image)}:{image[0, 0, 0]}" for image in images])
+
+    dataset = make(tmp_path / "d", 6, bad=(2,))
+    (batch,) = loader(dataset, 6, processor=Ragged(), shuffle=False).epoch(0)
+    assert batch.ids == ["2:0", "1:1", "1:3", "2:4", "1:5"]
+
+
+def test_a_batch_is_one_array_and_no_two_share_memory(dataset):
+    given = []
+
+    class Keeps(Pixels):
+        def collate(self, ids, images, texts):
+            given.append(images)
+            return super().collate(ids, images, texts)
+
+    batches = list(loader(dataset, processor=Keeps()).epoch(0))
+    assert all(isinstance(images, np.ndarray) for images in given)
+    for batch in batches:  # still right when later ones have been made
+        assert batch.pixels[:, 0, 0, 0].tolist() == [int(id) for id in batch.ids]
+
+
+def test_tar_shards_through_the_loader(tmp_path):
+    with DatasetWriter(tmp_path / "d") as out:
+        for i in range(40):
+            out.write(Sample(str(i), [EncodedImage(picture(i))], ["x" * i]))
+    export_dataset(Dataset.open(tmp_path / "d"), f"wds:{tmp_path}/tars")
+    seen = {}
+    for batch in loader(open_dataset(f"wds:{tmp_path}/tars"), drop_last=False).epoch(3):
+        seen |= {
+            id: (p, n) for id, p, n in zip(batch.ids, batch.pixels[:, 0, 0, 0].tolist(), batch.tokens[:, 0].tolist())
+        }
+    assert seen == {str(i): (i, i) for i in range(40)}

@@ -146,3 +146,17 @@ def test_normalize_passes_floats_through_and_has_no_state() -> None:
     pixels = torch.rand(1, 3, 2, 2)
     assert torch.equal(module(pixels), pixels)
     assert not module.state_dict()
+
+
+@pytest.mark.parametrize("size", [(40, 32), (32, 41), (32, 32), (45, 50), (300, 33), (24, 24), (24, 70), (6, 24)])
+@pytest.mark.parametrize("resize", ["crop", "squash", "pad"])
+@pytest.mark.parametrize("short_side", [None, 32])
+def test_jpeg_bytes_give_what_the_decoded_picture_gives(size, resize, short_side) -> None:
+    """A plain JPEG takes a faster way, and no resize where only the margin has to go."""
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1] // 4 + 1, size[0] // 4 + 1, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize(size).save(buffer, "JPEG")
+    processor = ImageProcessor(ImageConfig(size=24, resize=resize, short_side=short_side))
+    found = processor(buffer.getvalue())
+    assert found.shape == (24, 24, 3) and found.dtype == np.uint8
+    assert np.array_equal(found, processor(Image.open(buffer)))

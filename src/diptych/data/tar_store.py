@@ -179,7 +179,7 @@ class TarStore:
         if paths and "texts" in fields:
             sample.texts["path"] = paths[0]
         if asked:
-            _fill(sample, _object(read[jsons[0]]), paths, captions=not texts)
+            _fill(sample, _object(read[jsons[0]]), paths, fields, captions=not texts)
         if labels and "label" in fields:
             sample.label = _text(read[labels[0]]) or None
         if texts and "captions" in fields:
@@ -203,6 +203,8 @@ class TarStore:
                 if thing["mask"] is not None:
                     thing["mask"]["counts"] = thing["mask"]["counts"].encode("latin-1")
             whole = from_row({name: value for name, value in row.items() if name == "id" or name in fields})
+        except BadRow:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BadRow("row broken", f"not a sample: {type(error).__name__}: {error}") from None
         for name in SCHEMA.names:
@@ -270,7 +272,7 @@ def _object(data: bytes) -> dict[str, Any]:
     return value
 
 
-def _fill(sample: Sample, values: dict[str, Any], paths: list[str], captions: bool) -> None:
+def _fill(sample: Sample, values: dict[str, Any], paths: list[str], fields: Collection[str], captions: bool) -> None:
     """Fields of a JSON by the names that tables use; its caption columns become side texts if there are captions."""
     columns = _columns(tuple(values), captions)
     images = [EncodedImage(None, path) for path in paths]
@@ -279,7 +281,7 @@ def _fill(sample: Sample, values: dict[str, Any], paths: list[str], captions: bo
         raise BadRow(row.reason, row.detail)
     if row.id not in (sample.id, paths[0] if paths else ""):
         row.texts.setdefault("id", row.id)
-    for name in _JSON_FIELDS:
+    for name in _JSON_FIELDS.intersection(fields):
         setattr(sample, name, getattr(row, name))
 
 
