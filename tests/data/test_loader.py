@@ -303,7 +303,6 @@ def test_tar_shards_through_the_loader(tmp_path):
     export_dataset(Dataset.open(tmp_path / "d"), f"wds:{tmp_path}/tars")
     seen = {}
     for batch in loader(open_dataset(f"wds:{tmp_path}/tars"), drop_last=False).epoch(3):
-        seen |= {
-            id: (p, n) for id, p, n in zip(batch.ids, batch.pixels[:, 0, 0, 0].tolist(), batch.tokens[:, 0].tolist())
-        }
+        pixels, lengths = batch.pixels[:, 0, 0, 0].tolist(), batch.tokens[:, 0].tolist()
+        seen |= {id: (pixel, length) for id, pixel, length in zip(batch.ids, pixels, lengths)}
     assert seen == {str(i): (i, i) for i in range(40)}
