@@ -30,7 +30,7 @@ def is_public(address: str) -> bool:
             inner.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
         if any(one is not None and not is_public(str(one)) for one in inner):
             return False
-        if ip.ipv4_mapped is not None:
+        if ip.ipv4_mapped is not None or ip in _NAT64:
             return True
         if ip.is_site_local:
             return False

@@ -39,6 +39,7 @@ class Ledger:
         self._reasons = ["open", "fetched", "merged"]
         self._codes = {name: code for code, name in enumerate(self._reasons)}
         self._file = path.open("ab", buffering=0)
+        self._end = 0
 
     def load(self, shards: set[int], unsure: int) -> dict[int, Line]:
         """Read the log. Lines of pictures in shards that are gone do not count.
@@ -62,13 +63,15 @@ class Ledger:
                 else:
                     self.apply(line)
         self._file.truncate(good)
+        self._end = good
         return doubted
 
     def write(self, lines: Iterable[Line]) -> None:
         """Add lines, all or none of them, and count them."""
         lines = list(lines)
         data = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-        append(self._file, data)
+        append(self._file, data, self._end)
+        self._end += len(data)
         for line in lines:
             self.apply(line)
 
@@ -144,9 +147,8 @@ class Ledger:
         self.hosts[OTHER_HOSTS] = other
 
 
-def append(file: FileIO, data: bytes) -> None:
-    """Write all of `data` at the end of an open file, or take back the part that could be written."""
-    end = file.seek(0, os.SEEK_END)
+def append(file: FileIO, data: bytes, end: int) -> None:
+    """Write all of `data` at the end of a file of `end` bytes, or take back the part that could be written."""
     try:
         view = memoryview(data)
         while view:

@@ -109,7 +109,7 @@ class Survey:
     def _id(self, row: Row, number: int) -> str:
         """The row's id without control characters, of bounded length, and unique in the table."""
         plain = re.sub(r"[\x00-\x1f\x7f\ud800-\udfff]+", "_", row.id)[:LONGEST_ID]
-        if not plain or len(plain) < len(row.id) or _holds(self._shared_ids, _hash(row.id)):
+        if not plain or plain != row.id or _holds(self._shared_ids, _hash(row.id)):
             return f"{plain}#{number}"
         return plain
 

@@ -44,17 +44,13 @@ def open_table(address: str | Path) -> Opener:
         raise InputError(f"{rest}: no such file or folder; expected a table of URLs")
     if kind is None and is_store(path):
         return _dataset(str(path))
-    if kind is None and _plain_files(path) and (name := recognise(path)) not in PLAIN:
-        kind = name
-    if kind in PLAIN or (kind is None and _plain_files(path)):
-        files = _plain_files(path)
-        _check(path, files)
-        return lambda: (row for file in files for row in _rows(file))
     at = locate(address)
-    name = kind or recognise(at.path)
-    if name in PLAIN:
-        raise InputError(f"{path}: expected a table of URLs (CSV, TSV, JSON lines, Parquet), found none")
-    return lambda: FORMATS[name].read(at.path, **at.options).items
+    name = kind or _recognised(at.path)
+    if name not in PLAIN:
+        return lambda: FORMATS[name].read(at.path, **at.options).items
+    files = _plain_files(at.path)
+    _check(path, files)
+    return lambda: (row for file in files for row in _rows(file))
 
 
 def url_of(row: Row) -> str | None:
@@ -75,6 +71,14 @@ def _dataset(address: str) -> Opener:
 
     dataset: Dataset = open_dataset(address)
     return lambda: iter(dataset)
+
+
+def _recognised(path: Path) -> str:
+    """The format of `path`; "table" for what only this module may be able to read."""
+    try:
+        return recognise(path)
+    except InputError:
+        return "table"
 
 
 def _plain_files(path: Path) -> list[Path]:
