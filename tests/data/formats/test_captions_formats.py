@@ -2,16 +2,18 @@
 
 import json
 import os
+from random import Random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from public_layouts import CC_URL, LAYOUTS, dump, opened, picture, rejected
+from public_layouts import CC_URL, LAYOUTS, dump, lines, opened, picture, rejected
 
 from diptych.data import open_dataset
 from diptych.data.formats import FORMATS, laion, recognise
 from diptych.data.formats.json_stream import stream_list, stream_members
-from diptych.types import InputError
+from diptych.data.store import SCHEMA, table_of
+from diptych.types import InputError, Rejected
 
 
 @pytest.fixture(autouse=True)
@@ -129,6 +131,56 @@ def test_a_changed_picture_is_imported_again(layout):
     place.write_bytes(whole)
     os.utime(place, (1, 1))
     assert len(opened(root)) == 3
+
+
+JUNK = (
+    None,
+    -1,
+    2**70,
+    1.5,
+    float("nan"),
+    "",
+    True,
+    "x\udc80",
+    "\0",
+    [],
+    {},
+    [None],
+    [[1]],
+    {"a": 1},
+    "../x",
+    "http://x",
+)
+
+
+def spots(value):
+    """(container, key) of every value within a JSON value."""
+    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    return [spot for key in keys for spot in ((value, key), *spots(value[key]))]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_any_value_of_a_wrong_type_is_one_sentence_or_a_counted_row(layout, name):
+    """Somewhere in each JSON file a value is replaced or gone: no row breaks the reader, or cannot be stored."""
+    root, format = layout(name), FORMATS[LAYOUTS[name][0]]
+    random = Random(0)
+    for place in sorted(root.rglob("*.json*")):
+        whole = place.read_text()
+        by_line = place.suffix == ".jsonl" or name == "nlvr2"
+        for _ in range(25):
+            records = [json.loads(line) for line in whole.splitlines()] if by_line else json.loads(whole)
+            container, key = random.choice(spots(records))
+            if random.random() < 0.2:
+                del container[key]
+            else:
+                container[key] = random.choice(JUNK)
+            lines(place, *records) if by_line else dump(place, records)
+            format.recognise(root)
+            try:
+                table_of([row for row in format.read(root).items if not isinstance(row, Rejected)], SCHEMA.names)
+            except InputError as error:
+                assert place.name in str(error)
+        place.write_text(whole)
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 7, 1000])

@@ -16,7 +16,7 @@ from diptych.data.formats.annotated import Part, Pictures, answers_of, choose, f
 from diptych.data.formats.json_stream import stream_members
 from diptych.data.formats.records import BadRow, head_keys, maybe, need, texts
 from diptych.data.formats.rows import Row, Rows
-from diptych.types import Question, Rejected, Sample
+from diptych.types import InputError, Question, Rejected, Sample
 
 NAME = re.compile(
     r"(?P<version>v\d_)?(?P<task>OpenEnded|MultipleChoice)_(?P<data>\w+)_(?P<split>[a-z-]+\d{4})_questions\.json",
@@ -173,11 +173,12 @@ def _samples(
     for image, question in questions.values():
         groups.setdefault(image, []).append(question)
     named = NAME.fullmatch(part.file.name)
-    subset = facts.get("data_subtype") or (named["split"] if named else "")
-    subset = str(subset).replace("test-dev", "test")  # its questions are about pictures of the test split
-    abstract = str(facts.get("data_type", "")).startswith("abstract")
-    stem = f"{facts['data_type'] if abstract else 'COCO'}_{subset}"
-    license = facts.get("license")
+    subset = _fact(facts, "data_subtype", part.file) or (named["split"] if named else "")
+    subset = subset.replace("test-dev", "test")  # its questions are about pictures of the test split
+    kind = _fact(facts, "data_type", part.file)
+    abstract = kind.startswith("abstract")
+    stem = f"{kind if abstract else 'COCO'}_{subset}"
+    license = facts["license"] if isinstance(facts.get("license"), dict) else {}
     for image, asked in groups.items():
         number = f"{image:012d}" if isinstance(image, int) else image
         names = [f"{stem}_{number}.{'png' if abstract else 'jpg'}", f"{number}.jpg"]
@@ -187,9 +188,17 @@ def _samples(
             [pictures.find(*names)],
             questions=asked,
             texts={"question_types": json.dumps(known)} if any(known) else {},
-            license=license.get("name") if isinstance(license, dict) else None,
+            license=_fact(license, "name", part.file) or None,
             split=part.split,
         )
+
+
+def _fact(facts: dict[str, Any], name: str, file: Path) -> str:
+    """What a question file says of itself, "" if nothing."""
+    found = facts.get(name)
+    if not isinstance(found, str | None):
+        raise InputError(f"{file}: {name}: expected text, got {type(found).__name__}")
+    return found or ""
 
 
 def _name(record: Any, file: Path) -> str:

@@ -93,6 +93,7 @@ def _item(where: str, record: Any, pictures: Pictures) -> Iterator[Row]:
         captions = [need(record, f"caption_{side}", str, where) for side in (0, 1)]
         tags = [tag for name in TAGS if (tag := maybe(record, name, str, where))]
         predicates = maybe(record, "num_main_preds", (int, float), where)
+        scores = {} if predicates is None else {"num_main_preds": number(predicates, where)}
         images = [_image(record, f"image_{side}", where, pictures) for side in (0, 1)]
     except BadRow as error:
         yield Rejected(where, error.reason, error.detail)
@@ -106,7 +107,7 @@ def _item(where: str, record: Any, pictures: Pictures) -> Iterator[Row]:
             negatives=[Negative(captions[1 - side], maybe(record, "tag", str, where) or "")],
             split="test",
             group=id,
-            scores={} if predicates is None else {"num_main_preds": number(predicates, where)},
+            scores=dict(scores),
         )
 
 
