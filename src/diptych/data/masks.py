@@ -25,7 +25,8 @@ def encode_labels(labels: np.ndarray[Any, Any], count: int) -> list[Mask]:
     if not count:
         return []
     pixels = (labels.T[None] == np.arange(count, dtype=labels.dtype)[:, None, None]).view(np.uint8).transpose(2, 1, 0)
-    return [Mask(*labels.shape, run["counts"]) for run in coco.encode(pixels)]
+    height, width = labels.shape
+    return [Mask(height, width, run["counts"]) for run in coco.encode(pixels)]
 
 
 def decode(mask: Mask) -> Array:

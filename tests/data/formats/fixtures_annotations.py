@@ -277,8 +277,12 @@ def imagenet_kaggle(root: Path) -> None:
     picture(base / "val" / "ILSVRC2012_val_00048981.JPEG", 2)
     picture(base / "val" / "ILSVRC2012_val_00037956.JPEG", 3)
     text(root / "LOC_synset_mapping.txt", "n01440764 tench, Tinca tinca\nn03995372 power drill\n")
-    rows = "ILSVRC2012_val_00048981,n03995372 85 1 499 272 \nILSVRC2012_val_00037956,n01440764 1 2 3 4 n01440764 5 6 7 8 \n"
-    text(root / "LOC_val_solution.csv", "ImageId,PredictionString\n" + rows)
+    rows = (
+        "ImageId,PredictionString",
+        "ILSVRC2012_val_00048981,n03995372 85 1 499 272 ",
+        "ILSVRC2012_val_00037956,n01440764 1 2 3 4 n01440764 5 6 7 8 ",
+    )
+    text(root / "LOC_val_solution.csv", "\n".join(rows) + "\n")
 
 
 # ---------------------------------------------------------------- reports

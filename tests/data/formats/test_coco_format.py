@@ -313,14 +313,18 @@ def test_ids_that_coco_cannot_hold_are_counted_anew(tmp_path):
 
 def test_what_coco_cannot_hold_is_counted(tmp_path):
     one = EncodedImage(picture_bytes(1))
-    large = masks.encode(np.ones((4, 4), bool))
+    things = [
+        Object("a"),
+        Object("b", mask=masks.encode(np.ones((4, 4), bool))),
+        Object("c", mask=masks.encode(block(1, 2, 3, 4))),
+    ]
     samples = [
         Sample("none", []),
         Sample("two", [one, one]),
         Sample("broken", [EncodedImage(b"GIF89a")]),
         Sample("gone", [EncodedImage(None, str(tmp_path / "gone.png"))]),
-        Sample("good", [one], objects=[Object("a"), Object("b", mask=large), Object("c", mask=masks.encode(block(1, 2, 3, 4)))]),
-    ]  # fmt: skip
+        Sample("good", [one], objects=things),
+    ]
     assert FORMATS["coco"].write(samples, tmp_path / "out") == {
         "not one picture": 2,
         "image truncated": 1,
