@@ -21,7 +21,7 @@ AMBIENT = np.float32(0.42)  # light from all of the sky
 LAMP = np.float32(0.82)  # light of a lamp of strength 1 on a surface that faces it, at a distance of `REACH`
 REACH = np.float32(10.0)  # it falls with the distance and not with its square: a lamp with a wide shade
 HAZE = np.float32(45.0)  # depth at which half of the ground is lost in haze
-CROWD = np.float32(1.5)  # how far from a thing's foot it hides a part of the sky that can be seen, in radii
+CROWD = np.float32(1.2)  # how far from a thing's foot it hides a part of the sky that can be seen, in radii
 
 
 class Ground(NamedTuple):
@@ -149,12 +149,7 @@ def _shadow_boxes(things: Things, frames: Frames, size: int, lamp: int) -> Array
     around = reach + radius * CROWD
     sx, sy = x + (x - lx) * k, y + (y - ly) * k
     zero = np.zeros_like(x)
-    bounds = (
-        np.minimum(x - around, sx - far),
-        np.maximum(x + around, sx + far),
-        np.minimum(y - around, sy - far),
-        np.maximum(y + around, sy + far),
-        zero,
-        zero,
-    )
-    return screen_boxes(things.image, frames, size, bounds)
+    foot = (x - around, x + around, y - around, y + around, zero, zero)
+    tip = (sx - far, sx + far, sy - far, sy + far, zero, zero)
+    a, b = (screen_boxes(things.image, frames, size, bounds) for bounds in (foot, tip))
+    return np.concatenate([np.minimum(a[:2], b[:2]), np.maximum(a[2:], b[2:])])

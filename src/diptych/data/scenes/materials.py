@@ -119,6 +119,7 @@ def _mirrored(frames: Frames, points: Points, mirror: Array) -> Array:
     level = 2 + (away > 1.5).astype(np.intp) + (away > 4)
     grey = grey_of(texture, level, x, y)
     below = np.take(atlas().palettes, grey.astype(np.intp) + texture * 256, axis=1)
+    below += (below.mean(axis=0) - below) * np.float32(0.6)  # paler than it is, so that the thing's own color is told
     near = away / (away + np.float32(0.45) * points.radius)  # the ground next to the thing is in its shade
     below *= near / (1 + (away / 5) ** 2)  # and dark far off, so that the horizon is a line
     high = np.minimum(np.maximum(rise, 0), 1)

@@ -97,6 +97,8 @@ def _render(scenes: Sequence[Scene], size: int, style: str) -> list[Rendered]:
     of_metal = things.look[3] > 0
     for shade, wanted in ((rubber, ~of_metal), (metal, of_metal)):
         coarse, fine = whole[wanted[thing[whole]]], seen_finer[wanted[finer.thing[seen_finer]]]
+        if not len(coarse) + len(fine):
+            continue
         points = points_of(things, frames, (rays, finer), (met, met_finer), (coarse, fine))
         light = shade(things, frames, points)
         if style == "flat":

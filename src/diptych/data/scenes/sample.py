@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 
-from diptych.config import parse
 from diptych.data import masks
 from diptych.data.scenes.describe import describe
 from diptych.data.scenes.dials import Dials
@@ -22,10 +22,12 @@ from diptych.data.scenes.render import Rendered, render_many
 from diptych.data.scenes.robot import robot
 from diptych.data.scenes.sampling import sample_scene
 from diptych.data.scenes.world import Scene
-from diptych.types import EncodedImage, Object, Region, Sample
+from diptych.types import EncodedImage, InputError, Object, Region, Sample
 
 LICENSE = "CC0-1.0"
 MAKERS: dict[str, Callable[[Dials, int], Composite]] = {"pairs": pair, "episodes": episode, "robot": robot}
+_SCENES = TypeAdapter(Scene)
+
 DRAWN = frozenset(("images", "objects", "regions"))  # fields that need the picture
 SAID = frozenset(("captions", "questions", "negatives", "regions", "relations", "scores"))
 
@@ -96,7 +98,12 @@ def to_json(scene: Scene) -> str:
 
 def from_json(text: str) -> Scene:
     """The scene of a sample's `texts["scene"]`. Raises `InputError` if it is not one."""
-    return parse(Scene, json.loads(text), "scene")
+    try:
+        return _SCENES.validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the text"
+        raise InputError(f"scene: {where}: {first['msg']}") from None
 
 
 def _placed(region: Region, objects: list[Object]) -> Region:

@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 TINY = np.float32(1e-6)
 FAR = np.float32(1e9)  # where nothing is met
-REST = np.float32(0.06)
+REST = np.float32(0.09)
 SLANT = np.float32(0.8944272)  # cosine of the slope of a cone's side, 2 / sqrt(5)
 
 
@@ -183,7 +183,7 @@ def crowding(shape: str, x: Array, y: Array) -> Array:
 
     A sphere: its solid angle weighted by the cosine, 1 / (1 + d^2)^1.5. The others: as a wall of their height at the
     distance of their foot, (1 - e / sqrt(e^2 + 4)) / 2, less with the distance since walls end. What is left at a
-    distance of 1.5 is taken off, so that it ends there.
+    distance of about 1.2 is taken off, so that it ends there.
     """
     if shape == "sphere":
         square = 1 + x * x + y * y
