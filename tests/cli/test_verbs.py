@@ -11,8 +11,10 @@ from PIL import Image
 from said import Call
 from shape_world import TINY_CLIP
 
+import diptych
 from diptych import models
 from diptych.cli import doctor
+from diptych.data import open_dataset
 from diptych.models import asif
 from diptych.models.clip import CLIP
 from diptych.training.run import StopRequest
@@ -53,19 +55,49 @@ def test_show_describes_a_dataset(call: Call, shapes: Path, tmp_path: Path) -> N
 
 def test_curate_says_what_each_step_did(call: Call, shapes: Path, tmp_path: Path) -> None:
     plan = tmp_path / "plan.json"
-    plan.write_text(json.dumps({"near_duplicates": None, "most_repeats": None, "per_creator": 3}))
+    plan.write_text(json.dumps({"steps": [{"do": "text-length"}, {"do": "cap", "per": "creator", "most": 3}]}))
     words = ("data", "curate", shapes, "--plan", plan)
     said = call(*words, "--dry-run", "--html", tmp_path / "steps.html")
     assert said.code == 0 and "nothing was written" in said.out
     assert "cap per creator" in said.out and "creator 'painter" in said.out and "(dropped)" in said.out
     assert "cap per creator" in (tmp_path / "steps.html").read_text()
     result = call(*words, "--to", tmp_path / "clean", "--json").json
-    assert (result["rows_before"], result["rows_after"], result["plan"]["per_creator"]) == (64, 48, 3)
+    assert (result["rows_before"], result["rows_after"], result["plan"]["steps"][1]["most"]) == (64, 48, 3)
     step = result["steps"][-1]
     assert (step["name"], step["rows_after"], step["changed"], len(step["examples"])) == ("cap per creator", 48, 16, 3)
     assert call("data", "show", tmp_path / "clean", "--json").json["samples"] == 48
-    plan.write_text('{"per_painter": 3}')
-    assert "unknown key 'per_painter'" in call(*words, "--dry-run").err
+    assert "48 of the 64 samples of shapes" in (tmp_path / "clean" / "datasheet.md").read_text()
+    said = call(*words, "--dry-run", "--sample", 20, "--work", tmp_path / "work")
+    assert said.code == 0 and "Judged on 20 of 64 rows" in said.out and "64 (54 to 64)" in said.out
+    assert call(*words, "--to", tmp_path / "x", "--sample", 20).code == 2
+    again = tmp_path / "again.json"
+    again.write_text(json.dumps(result["plan"]))
+    words = ("data", "curate", shapes, "--plan", again, "--to", tmp_path / "again", "--json")
+    assert call(*words).json["steps"] == result["steps"], "the plan that was run is a plan to run"
+    again.write_text('{"per_painter": 3}')
+    assert "unknown key 'per_painter'" in call(*words).err
+
+
+def test_curate_with_a_model(call: Call, model: Path, shapes: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    steps = [
+        {"do": "similarity", "model": str(model), "lowest": 0.25},
+        {"do": "semantic-duplicates", "model": str(model), "threshold": 0.999999},
+    ]
+    plan.write_text(json.dumps({"steps": steps}))
+    words = ("data", "curate", shapes, "--plan", plan, "--to", tmp_path / "clean", "--json")
+    result = call(*words).json
+    assert [step["rows_after"] for step in result["steps"]][0] == 48 and result["rows_after"] > 0
+    clean = open_dataset(tmp_path / "clean")
+    scores = dict(zip(clean.ids, clean.column("scores.similarity")))
+    loaded = diptych.load(model)
+    kept = clean.take(range(len(clean)))
+    pictures = diptych.embed_images(loaded, clean)
+    texts = diptych.embed_texts(loaded, [sample.captions[0] for sample in kept])
+    cosines = (pictures * texts).sum(axis=1)
+    assert [scores[sample.id] for sample in kept] == pytest.approx(cosines.tolist(), abs=2e-2)
+    plan.write_text(json.dumps({"steps": [{"do": "similarity", "model": "no-such-model"}]}))
+    assert "no-such-model" in call(*words).err
 
 
 # ---------------------------------------------------------------- models at work

@@ -12,7 +12,7 @@ from shape_world import write_pictures
 def test_from_raw_pictures_to_search(call: Call, pictures: Path, settings: list[str], tmp_path: Path) -> None:
     raw, clean, run = tmp_path / "raw", tmp_path / "clean", tmp_path / "run"
     plan = tmp_path / "plan.json"
-    plan.write_text('{"near_duplicates": null, "most_repeats": 50}')
+    plan.write_text('{"steps": [{"do": "captions", "most_repeats": 50}, {"do": "uncaptioned"}]}')
     assert call("data", "import", pictures, "--to", raw).code == 0
     assert call("data", "curate", raw, "--to", clean, "--plan", plan).code == 0
 

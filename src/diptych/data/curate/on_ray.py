@@ -6,6 +6,7 @@ are replaced by Ray and their tasks run again.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 from collections.abc import Iterator, Sequence
@@ -42,7 +43,9 @@ def on_ray(workers: int | None = None) -> Iterator[Engine]:
 def _run(job: Job, tasks: Sequence[Any]) -> Iterator[Any]:
     """See `measuring.Engine`. What a worker raises is raised here."""
     ray = _ray()
-    ray.data.DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # errors are raised; the rest is Ray's own affair
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars, context.raise_original_map_exception = False, True
     packed = ray.put(pickle.dumps(job))
     measured = ray.data.from_arrow(list(tasks)).map_batches(
         _measure, batch_size=None, batch_format="pyarrow", fn_args=(packed,)
@@ -50,8 +53,7 @@ def _run(job: Job, tasks: Sequence[Any]) -> Iterator[Any]:
     try:
         yield from measured.iter_batches(batch_size=None, batch_format="pyarrow")
     except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        raise (cause if isinstance(cause, InputError) else error) from None
+        raise (error.cause if isinstance(error.cause, InputError) else error) from None
 
 
 def _measure(rows: Any, packed: Any) -> Any:

@@ -131,7 +131,7 @@ def _size(data: bytes | None) -> tuple[int, int] | None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             width, height = image.size
-            turned = image.getexif().get(0x0112, 1) >= 5
+            turned = Image.Image.getexif(image).get(0x0112, 1) >= 5  # a PNG's own would decode the whole picture
     except Exception:  # on hostile bytes Pillow raises nearly anything
         return None
     return (height, width) if turned else (width, height)

@@ -40,6 +40,12 @@ class TextLength(Step):
 
     reads: ClassVar[tuple[str, ...]] = ("captions",)
 
+    def __post_init__(self) -> None:
+        for name in ("words", "characters"):
+            limit = getattr(self, name)
+            if limit is not None and limit[0] > limit[1]:
+                raise InputError(f"text-length: {name}: expected the fewest first, got {limit[0]}, {limit[1]}")
+
     def decide(self, rows: Any, tools: Tools) -> Decision:
         """See the class."""
         texts = pc.utf8_trim_whitespace(flat(rows["captions"]))
