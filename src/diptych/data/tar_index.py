@@ -124,7 +124,10 @@ def open_index(path: Path) -> TarIndex:
             return TarIndex(path, table, note)
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         pass
-    table, rejected = build(path)
+    try:
+        table, rejected = build(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
     digest = hashlib.blake2b(digest_size=16)
     for batch in table.to_batches():
         digest.update(batch.serialize())
