@@ -42,12 +42,30 @@ def test_runs_and_polygons_of_files(ring):
     [
         *([], {}, 3, None, "x", [[1, 2, 3]], [[1, 2, 3, 4]], [["a"] * 6], [[1, 2, 3, 4, 5, float("nan")]]),
         *({"size": [7, 9], "counts": [3, 4]}, {"size": [9, 7], "counts": [63]}, {"size": [7, 9], "counts": [-1, 64]}),
-        {"size": [7, 9], "counts": None},
+        *({"size": [7, 9], "counts": None}, {"size": [7, 9], "counts": ""}, {"size": [7, 9], "counts": "caf\xe9"}),
+        {"size": [7, 9], "counts": "a"},  # it goes on
+        {"size": [7, 9], "counts": "000"},  # fills nothing
     ],
 )
 def test_what_is_no_mask_is_refused_with_a_sentence(segmentation):
     with pytest.raises(InputError, match="mask: expected"):
         masks.from_coco(segmentation, 7, 9)
+
+
+def test_a_compressed_mask_that_was_cut_short_is_not_a_smaller_one(ring):
+    counts = masks.encode(ring).counts.decode()
+    assert masks.from_coco({"size": [7, 9], "counts": counts}, 7, 9) == masks.encode(ring)
+    for end in range(len(counts)):
+        with pytest.raises(InputError, match="mask: expected"):
+            masks.from_coco({"size": [7, 9], "counts": counts[:end]}, 7, 9)
+
+
+def test_compressed_masks_of_any_picture_are_read():
+    for seed in range(200):
+        dice = np.random.default_rng(seed)
+        pixels = dice.random(dice.integers(1, 120, 2)) < dice.random() ** 2
+        mask = masks.encode(pixels)
+        assert masks.from_coco({"size": [*pixels.shape], "counts": mask.counts}, *pixels.shape) == mask
 
 
 def test_a_mask_is_a_value():
