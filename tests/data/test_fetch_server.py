@@ -83,7 +83,8 @@ def test_every_misbehaviour_has_its_reason_and_the_second_run_asks_for_what_may_
     assert report.failed == Counter(EXPECTED[kind] for kind in kinds if EXPECTED[kind] is not None)
     assert report.fetched == sum(EXPECTED[kind] is None for kind in kinds)
     assert_accounted(report)
-    assert report.requests == server.total()
+    resets = 2 * QUICK.attempts  # HTTP lets a client ask again at once when a connection that it kept was closed
+    assert 0 <= server.total() - report.requests <= resets
     ended = {line["row"]: line.get("reason") for line in log_of(tmp_path / "out")}
     assert ended == {i: EXPECTED[kind] for i, kind in enumerate(kinds)}
     dataset = open_dataset(tmp_path / "out")

@@ -100,7 +100,7 @@ def fetch(
     given = {**asdict(bounds), **kind, "robots": robots, "licenses": license}
     options = FetchOptions(**given, retry=(ALL,) if retry_all else retry)
     with terminal.Working() as working:
-        report = run(table, to.expanduser(), options, working.of("rows settled"))
+        report = run(table, to.expanduser(), options, working.of("rows"))
     if json != terminal.STDOUT:
         show(report)
     terminal.write_json(facts(report), json)

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from diptych.data.fetch.addresses import host_of
 from diptych.data.fetch.client import Answer, Client
@@ -25,10 +24,8 @@ from diptych.data.fetch.reasons import PASSING, Failed
 from diptych.data.fetch.schedule import GIVEN_UP_SECONDS, Host, Job, Schedule, note_end, shut_reason
 from diptych.data.fetch.survey import Refused, Survey, Wanted
 from diptych.data.formats.rows import merge_by_picture
+from diptych.data.importing import Progress
 from diptych.types import EncodedImage, Sample
-
-if TYPE_CHECKING:
-    from diptych.data.fetch.run import Progress
 
 READ_ROWS = 512  # taken from the table at a time
 NAME_THREADS = 32  # that look up host names

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +15,9 @@ from diptych.data.fetch.reasons import PASSING
 from diptych.data.fetch.report import write_report
 from diptych.data.fetch.survey import Survey
 from diptych.data.fetch.tables import open_table
+from diptych.data.importing import Progress
 
 log = logging.getLogger("diptych")
-
-Progress = Callable[[int, int | None], None]
 
 
 class FetchReport(NamedTuple):
@@ -63,7 +61,7 @@ def fetch(
         table: a dataset or table whose rows have a URL, by path or address.
         to: the dataset's folder, new, empty, or of an earlier run with the same table.
         options: bounds and manners; see `FetchOptions`.
-        progress: called with (rows settled, rows in all).
+        progress: called with (rows read, None) while the table is read, then with (rows settled, rows in all).
 
     Raises:
         InputError: no such table, a folder of something else, aiohttp missing, or a disk that is full.
@@ -73,7 +71,7 @@ def fetch(
     opener = open_table(table)
     started = time.monotonic()
     with Output(to, str(table), options.shard_rows) as output:
-        survey = Survey(opener, options.licenses, output.state)
+        survey = Survey(opener, options.licenses, output.state, progress)
         log.info("%s: %d rows", table, survey.rows)
         output.open(survey)
         crawl = Crawl(survey, output, options, retried, progress)

@@ -20,9 +20,11 @@ import numpy as np
 from diptych.data.fetch.addresses import clean_url
 from diptych.data.fetch.tables import Opener, url_of
 from diptych.data.formats.rows import Row
+from diptych.data.importing import Progress
 from diptych.types import Rejected, Sample
 
 LONGEST_ID = 200
+SAID_ROWS = 10_000  # between two calls of progress
 MERGED = ("id", "captions", "tags", "texts", "label", "source", "license", "url", "creator", "split")
 
 Hashes = np.ndarray[Any, np.dtype[np.uint64]]
@@ -52,7 +54,7 @@ class Survey:
         digest: changes with any row's URL, id or place, and with `licenses`.
     """
 
-    def __init__(self, table: Opener, licenses: Sequence[str], folder: Path) -> None:
+    def __init__(self, table: Opener, licenses: Sequence[str], folder: Path, progress: Progress | None = None) -> None:
         """Read `table`; the rows that repeat a URL lie in an unnamed file in `folder` meanwhile."""
         self._table = table
         self._licenses = [pattern.casefold() for pattern in licenses]
@@ -67,6 +69,8 @@ class Survey:
             if url is not None:
                 urls.append(marks[1])
             self.rows += 1
+            if progress is not None and self.rows % SAID_ROWS == 0:
+                progress(self.rows, None)
         self.digest = digest.hexdigest()
         self._shared_ids = _repeated(ids)
         self._shared_urls = _repeated(urls)
