@@ -13,10 +13,11 @@ from diptych.data import open_dataset
 from diptych.data.curate import DEFAULT, Plan, curate, read_plan, run_plan
 from diptych.data.curate.captions import Captions
 from diptych.data.curate.duplicates import Duplicates
+from diptych.data.curate.leak_step import Leaks
 from diptych.data.curate.limits import Cap, Uncaptioned
 from diptych.data.curate.pictures import Aspect
 from diptych.data.curate.plan import NAMES
-from diptych.data.curate.preview import in_all, wilson
+from diptych.data.curate.preview import in_all
 from diptych.data.curate.texts import Language, TextLength
 from diptych.data.curate.with_models import Similarity
 from diptych.data.store import Dataset, table_of
@@ -116,6 +117,24 @@ def test_rows_of_one_id_are_told_apart(tmp_path: Path) -> None:
     assert [(s.id, s.captions) for s in curated] == [("same", ["number 0"]), ("same#2", ["number 1"])]
 
 
+def test_rows_that_another_dataset_holds_go(messy: Dataset, tmp_path: Path) -> None:
+    noisy = [picture(f"held out {i}", png(drawing(i, noise=2))) for i in (3, 5)]
+    held_out = [picture("other", png(drawing(77))), picture("none", None), *noisy, picture("same", png(drawing(8)))]
+    write(tmp_path / "test", held_out)
+    against = str(tmp_path / "test")
+    outcome = run_plan(messy, Plan((Leaks(against=against), Duplicates())), work=tmp_path / "work")
+    assert outcome.rows["row"].to_pylist() == [2 * i for i in range(10) if i not in (3, 5, 8)]
+    said = {change.before for change in outcome.report.steps[0].examples}
+    assert said == {f"repeats {name} of test" for name in ("held out 3", "held out 5", "same")}
+    exact = run_plan(messy, Plan((Leaks(against=against, difference=None),)), work=tmp_path / "work")
+    assert exact.report.rows_after == 18
+    with pytest.raises(InputError, match="nowhere: no such dataset"):
+        run_plan(messy, Plan((Leaks(against="nowhere"),)), work=tmp_path / "work")
+    nothing = write(tmp_path / "nothing", [Sample("a", captions=["text only"])])
+    assert len(run_plan(nothing, Plan((Leaks(against=against),)), work=tmp_path / "work").rows) == 1
+    assert len(run_plan(messy, Plan((Leaks(against=str(tmp_path / "nothing")),)), work=tmp_path / "work").rows) == 20
+
+
 def test_views_and_rows_without_anything(messy: Dataset, tmp_path: Path) -> None:
     view = messy.select([19, 3, 3, 0])
     outcome = run_plan(view, Plan((Duplicates(),)), work=tmp_path / "work")
@@ -141,17 +160,10 @@ def test_a_preview_estimates_what_each_row_decides_for_itself(tmp_path: Path) ->
     estimate, cap, after = in_all(report)
     assert estimate is not None and estimate.low < truth.steps[0].rows_after < estimate.high
     assert estimate.high - estimate.low < 400 and estimate.n == 500
+    assert estimate.value == 8 * report.steps[0].rows_after
     assert cap is None and after is None, "a cap on a sample tells nothing of all rows"
     assert in_all(truth) == [None] * 3
     assert run_plan(data, plan, sample=4000, work=tmp_path / "work").report == truth
-
-
-def test_wilsons_interval_is_the_textbooks() -> None:
-    """10 of 20: (0.2993, 0.7007); 0 of 10: (0, 0.2775), from the closed form."""
-    half = wilson(10, 20, 1)
-    assert (half.value, round(half.low, 4), round(half.high, 4)) == (0.5, 0.2993, 0.7007)
-    none = wilson(0, 10, 100)
-    assert (none.value, round(none.low, 6), round(none.high, 2)) == (0, 0, 27.75)
 
 
 # ---------------------------------------------------------------- plans

@@ -120,13 +120,18 @@ def find_duplicates(hashes: Any, max_difference: float | None, order: Array | No
     return owners
 
 
-def _near(hashes: Any, max_difference: float, order: Array, owners: Array) -> None:
-    """Give pictures of different digests that are near-duplicates their owner, in `owners`."""
-    bits = pc.fill_null(hashes["bits"], 0).to_numpy().tolist()
+def thumbnails(hashes: Any) -> Array:
+    """The thumbnails, uint8 N x 192, without copying them; undefined where there is none."""
     column = hashes["thumbnail"].combine_chunks()
     start = column.offset * THUMBNAIL
     raw = np.frombuffer(column.buffers()[1] or b"", np.uint8)[start : start + len(column) * THUMBNAIL]
-    thumbnails = raw.reshape(-1, THUMBNAIL)
+    return raw.reshape(-1, THUMBNAIL)
+
+
+def _near(hashes: Any, max_difference: float, order: Array, owners: Array) -> None:
+    """Give pictures of different digests that are near-duplicates their owner, in `owners`."""
+    bits = pc.fill_null(hashes["bits"], 0).to_numpy().tolist()
+    pixels = thumbnails(hashes)
     buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index in order.tolist():
         own = bits[index]
@@ -134,7 +139,7 @@ def _near(hashes: Any, max_difference: float, order: Array, owners: Array) -> No
         close = {other for key in keys for other in buckets[key] if (bits[other] ^ own).bit_count() <= MAX_BITS}
         if close:
             others = sorted(close)
-            differences = np.abs(thumbnails[others].astype(np.int16) - thumbnails[index]).mean(axis=1)
+            differences = np.abs(pixels[others].astype(np.int16) - pixels[index]).mean(axis=1)
             best = int(differences.argmin())
             if differences[best] <= max_difference:
                 owners[index] = others[best]

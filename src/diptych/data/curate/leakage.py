@@ -104,7 +104,7 @@ def find_leaks(
             if digest in first:
                 found.setdefault(row, Leak(kind, row, first[digest]))
     if difference is not None:
-        near, apart = _nearest(seen, asked, difference)
+        near, apart = nearest(seen, asked, difference)
         for at in np.flatnonzero(near >= 0)[np.argsort(apart[near >= 0], kind="stable")].tolist():
             row = int(asked.rows[at])
             found.setdefault(row, Leak("near picture", row, int(seen.rows[near[at]]), float(apart[at])))
@@ -119,7 +119,7 @@ def find_leaks(
 # ---------------------------------------------------------------- pictures
 
 
-class _Fingerprints(NamedTuple):
+class Fingerprints(NamedTuple):
     """Of the pictures that can be read: their row, digest of the file, of the pixels, difference hash, thumbnail."""
 
     rows: Array
@@ -130,7 +130,7 @@ class _Fingerprints(NamedTuple):
     unread: int
 
 
-def _fingerprints(dataset: Dataset, progress: Callable[[int], None]) -> _Fingerprints:
+def _fingerprints(dataset: Dataset, progress: Callable[[int], None]) -> Fingerprints:
     rows: list[int] = []
     found: list[tuple[bytes, bytes, int, bytes]] = []
     unread = 0
@@ -147,7 +147,7 @@ def _fingerprints(dataset: Dataset, progress: Callable[[int], None]) -> _Fingerp
             progress(start + len(samples))
     files, digests, bits, thumbnails = zip(*found) if found else ((), (), (), ())
     pixels = np.frombuffer(b"".join(thumbnails), np.uint8).reshape(len(found), THUMBNAIL)
-    return _Fingerprints(np.array(rows, np.int64), files, digests, np.array(bits, np.uint64), pixels, unread)
+    return Fingerprints(np.array(rows, np.int64), files, digests, np.array(bits, np.uint64), pixels, unread)
 
 
 def _fingerprint(image: EncodedImage) -> tuple[bytes, bytes, int, bytes] | None:
@@ -160,7 +160,7 @@ def _fingerprint(image: EncodedImage) -> tuple[bytes, bytes, int, bytes] | None:
         return None
 
 
-def _nearest(seen: _Fingerprints, asked: _Fingerprints, difference: float) -> tuple[Array, Array]:
+def nearest(seen: Fingerprints, asked: Fingerprints, difference: float) -> tuple[Array, Array]:
     """For each picture asked about the near-duplicate with the nearest thumbnail, or -1; and the difference."""
     nearest, apart = np.full(len(asked.rows), -1), np.full(len(asked.rows), np.inf)
     for one, other in _candidates(seen.bits, asked.bits):

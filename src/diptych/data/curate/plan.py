@@ -15,6 +15,7 @@ from diptych.config import as_dict, parse, read_file, strict
 from diptych.data.curate.balancing import Balance
 from diptych.data.curate.captions import Captions, Tags
 from diptych.data.curate.duplicates import Duplicates
+from diptych.data.curate.leak_step import Leaks
 from diptych.data.curate.limits import Cap, Uncaptioned
 from diptych.data.curate.pictures import Aspect, PictureSize, Readable
 from diptych.data.curate.texts import Alphabet, Language, TextLength
@@ -34,6 +35,7 @@ AnyStep = Annotated[
     | Similarity
     | Duplicates
     | SemanticDuplicates
+    | Leaks
     | Balance
     | Cap,
     Field(discriminator="do"),

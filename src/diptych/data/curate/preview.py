@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from diptych.data.curate.bias import wilson
 from diptych.data.curate.steps import CurationReport
 from diptych.types import Estimate
-
-_Z = 1.959964  # 95 % of a normal distribution lie within so many standard deviations
 
 
 def is_sample(report: CurationReport) -> bool:
@@ -14,7 +13,7 @@ def is_sample(report: CurationReport) -> bool:
 
 
 def in_all(report: CurationReport) -> list[Estimate | None]:
-    """How many rows would be left after each step if the plan ran on all rows, with 95 % intervals.
+    """How many rows would be left after each step if the plan ran on all rows, with Wilson's 95 % intervals.
 
     None if the report is about all rows, and from the first step on that compares rows with each other: a repeat is
     seen only if both of its rows are in the sample, so that a sample tells nothing of how many there are.
@@ -23,13 +22,10 @@ def in_all(report: CurationReport) -> list[Estimate | None]:
     tells = is_sample(report)
     for step in report.steps:
         tells = tells and step.per_row
-        found.append(wilson(step.rows_after, report.rows_before, report.rows_in_all) if tells else None)
+        found.append(_scaled(step.rows_after, report.rows_before, report.rows_in_all) if tells else None)
     return found
 
 
-def wilson(kept: int, seen: int, total: int) -> Estimate:
-    """`total` times the share kept of those seen, with Wilson's 95 % interval for a share (1927)."""
-    share = kept / seen
-    middle = (share + _Z**2 / (2 * seen)) / (1 + _Z**2 / seen)
-    half = _Z * ((share * (1 - share) + _Z**2 / (4 * seen)) / seen) ** 0.5 / (1 + _Z**2 / seen)
-    return Estimate(total * share, total * max(0.0, middle - half), total * min(1.0, middle + half), seen)
+def _scaled(kept: int, seen: int, total: int) -> Estimate:
+    share, low, high = wilson(kept, seen)
+    return Estimate(total * share, total * low, total * high, seen)
