@@ -55,20 +55,20 @@ def strike(frames: Frames, size: int) -> Ground:
 def grey_of(texture: Array, level: Array, x: Array, y: Array) -> Array:
     """The texture's grey at points of the ground, between the four nearest texels; 0..255."""
     tiles = atlas()
-    side = TILE >> level
+    side = (TILE >> level).astype(np.int32)
     start = tiles.starts[texture, level]
     scale = (side / np.float32(SPAN)).astype(np.float32)
     x, y = x * scale - np.float32(0.5), y * scale - np.float32(0.5)
     left, low = np.floor(x), np.floor(y)
     part_x, part_y = x - left, y - low
-    mask = (side - 1).astype(np.int32)
+    mask = side - 1
     column, row = left.astype(np.int32), low.astype(np.int32)
     near, far = start + (row & mask) * side, start + ((row + 1) & mask) * side
     west, east = column & mask, (column + 1) & mask
     greys = tiles.greys
-    a, b = greys[near + west], greys[far + west]
-    a += part_x * (greys[near + east] - a)
-    b += part_x * (greys[far + east] - b)
+    a, b = greys.take(near + west), greys.take(far + west)
+    a += part_x * (greys.take(near + east) - a)
+    b += part_x * (greys.take(far + east) - b)
     return np.asarray(a + part_y * (b - a))
 
 

@@ -97,8 +97,8 @@ def metal(things: Things, frames: Frames, points: Points) -> Array:
     mirror = points.view - 2 * facing * normal
     rim = np.maximum(1 + facing, 0)
     rim = rim * rim * rim
-    tint = points.albedo * np.float32(0.9) + np.float32(0.04)
-    tint += (1 - tint) * (rim * HALF)
+    tint = points.albedo * np.float32(1.2) + np.float32(0.03)
+    tint += (1 - tint) * (rim * np.float32(0.4))
     color = tint * _mirrored(frames, points, mirror)
     for lamp in range(frames.lamps.shape[1]):
         way, strength, extent = _to_lamp(things, frames, points, lamp)

@@ -60,7 +60,7 @@ def pencil(image: Array, things: Array, lines: Array) -> Array:
     size = image.shape[1]
     strokes, crossed = (np.tile(s, (-(-size // SHEET),) * 2)[:size, :size] for s in _strokes())
     picture = image.astype(np.float32)
-    dark = 1 - (picture @ LUMA) / 255
+    dark = 1 - _luma(np.moveaxis(picture, -1, 0)) / 255
     hatched = np.where(dark > 0.62, np.maximum(strokes, crossed), strokes)
     color = np.where(things[..., None], picture + (picture - picture.mean(axis=-1, keepdims=True)) * 0.25, GRAPHITE)
     on_things = np.float32(0.62) + np.float32(0.3) * hatched - np.maximum(0.35 - dark, 0) * np.float32(1.2)
@@ -68,7 +68,7 @@ def pencil(image: Array, things: Array, lines: Array) -> Array:
     amount = np.where(things, on_things, on_ground)
     drawn = PAPER + (color - PAPER) * amount[..., None]
     drawn += (GRAPHITE * np.float32(0.6) - drawn) * (lines * (np.float32(0.6) + np.float32(0.3) * strokes))[..., None]
-    return np.clip(drawn, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(drawn, 0, 255), np.uint8)
 
 
 @cache

@@ -1,6 +1,6 @@
 """The textures of the ground: a tile of greys per texture, smaller and smaller copies of it, and a palette.
 
-Everything is made of sums, products and a generator whose numbers are frozen, so that a texture is the same everywhere.
+The tiles are made of sums, products and a generator whose numbers are frozen, so that they are the same everywhere.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def atlas() -> Atlas:
         means.append(palettes[-1][:, int(greys[-1].mean())])
     return Atlas(
         np.concatenate(greys),
-        np.array(starts),
+        np.array(starts, np.int32),
         np.concatenate(palettes, axis=1).astype(np.float32),
         np.array(means, np.float32).T.copy(),
     )
