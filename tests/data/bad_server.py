@@ -228,8 +228,9 @@ class BadServer:
         most_at_once: host -> the most requests under way at the same time.
     """
 
-    def __init__(self, robots: str | None = None, echo: bool = False) -> None:
+    def __init__(self, robots: str | None = None, robots_status: str = "200 OK", echo: bool = False) -> None:
         self.robots = robots
+        self.robots_status = robots_status
         self.echo = echo
         self.healed = False
         self.requests: Counter[tuple[str, str]] = Counter()
@@ -298,7 +299,7 @@ class BadServer:
         try:
             if path == "/robots.txt":
                 text = (self.robots or "").encode()
-                writer.write(head("404 None" if self.robots is None else "200 OK", len(text)) + text)
+                writer.write(head("404 None" if self.robots is None else self.robots_status, len(text)) + text)
             else:
                 behaviour = BEHAVIOURS.get(path.split("/")[1], BEHAVIOURS["404"])
                 await behaviour(self, path, host, writer)

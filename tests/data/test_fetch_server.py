@@ -169,6 +169,26 @@ def test_robots_txt_is_asked_once_and_obeyed(tmp_path: Path) -> None:
         assert rude.fetched == 10
 
 
+def test_of_a_long_robots_txt_the_beginning_counts(tmp_path: Path) -> None:
+    rules = "User-agent: *\nDisallow: /half\n" + "# on and on\n" * 60_000
+    with BadServer(robots=rules) as server, loopback_is_public():
+        path = table(tmp_path, [server.url("half/1.jpg"), server.url("ok/1.jpg")])
+        report = fetch(path, tmp_path / "out", QUICK)
+    assert (report.fetched, report.failed) == (1, {"refused by robots.txt": 1})
+
+
+@pytest.mark.parametrize(("status", "fetched"), [("503 Later", 0), ("403 No", 9)])
+def test_rules_that_cannot_be_read_now_forbid_and_rules_that_are_not_there_allow(
+    tmp_path: Path, status: str, fetched: int
+) -> None:
+    """RFC 9309, sections 2.3.1.3 and 2.3.1.4."""
+    with BadServer(robots="", robots_status=status) as server, loopback_is_public():
+        report = fetch(table(tmp_path, [server.url(f"ok/{i}.jpg") for i in range(9)]), tmp_path / "out", QUICK)
+        assert report.fetched == sum(server.paths().values()) == fetched
+        assert report.failed == ({"robots.txt unavailable": 9} if not fetched else {})
+        assert server.total() - fetched == (1 if fetched else QUICK.attempts)
+
+
 def test_a_dead_host_costs_a_few_requests_and_not_one_for_each_url(tmp_path: Path, server: BadServer) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # nobody listens

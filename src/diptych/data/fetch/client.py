@@ -87,7 +87,7 @@ class Client:
                 return Answer(response.status, moved_to=_location(url, headers.get("Location")))
             if response.status != 200:
                 raise Failed(of_status(response.status), f"HTTP {response.status}", response.status, _wait(headers))
-            return Answer(200, await self._body(response, self._options.max_bytes, picture=True))
+            return Answer(200, await self._body(response))
 
     async def robots(self, origin: str) -> Robots:
         """The rules of a host. What it does not have, it allows. Raises `Failed` where it cannot be asked."""
@@ -95,29 +95,43 @@ class Client:
         for _ in range(6):  # RFC 9309: at least five redirects
             async with self._open(url) as response:
                 if response.status in REDIRECTS:
-                    url = _location(url, response.headers.get("Location"))
+                    try:
+                        url = _location(url, response.headers.get("Location"))
+                    except Failed:
+                        break
                     continue
                 if response.status >= 500 or response.status == 429:
                     detail = f"{url}: HTTP {response.status}"
                     raise Failed("robots.txt unavailable", detail, response.status, _wait(response.headers))
-                text = b""
-                if response.status == 200:
-                    text = await self._body(response, ROBOTS_BYTES, picture=False)
+                text = await self._rules(response) if response.status == 200 else b""
                 return Robots(text.decode("utf-8", "replace"), self._options.agent)
         return Robots("", self._options.agent)
 
-    async def _body(self, response: aiohttp.ClientResponse, limit: int, *, picture: bool) -> bytes:
+    async def _rules(self, response: aiohttp.ClientResponse) -> bytes:
+        """The start of a robots.txt; what lies beyond `ROBOTS_BYTES` does not count."""
         try:
-            if picture and (response.content_length or 0) > limit:
+            body = Body(ROBOTS_BYTES, response.headers.get("Content-Encoding", ""), picture=False)
+            try:
+                async for part in response.content.iter_any():
+                    body.add(part)
+            except Failed as error:
+                if error.reason != "file too large":
+                    raise
+            return body.seen
+        except (Failed, self._aiohttp.ClientPayloadError) as error:
+            raise Failed("robots.txt unavailable", str(error), response.status) from None
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        limit = self._options.max_bytes
+        try:
+            if (response.content_length or 0) > limit:
                 raise Failed("file too large", f"{response.content_length:,} bytes announced, {limit:,} allowed")
-            body = Body(limit, response.headers.get("Content-Encoding", ""), picture)
+            body = Body(limit, response.headers.get("Content-Encoding", ""))
             async for part in response.content.iter_any():
                 body.add(part)
             return body.end()
         except Failed as error:
             error.status = response.status
-            if not picture and error.reason == "file too large":  # rules: as far as they were read
-                return b""
             raise
         except self._aiohttp.ClientPayloadError as error:
             raise Failed("image truncated", f"the body stopped early: {error}", response.status) from None

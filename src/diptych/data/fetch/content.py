@@ -40,14 +40,18 @@ class Body:
         if self._picture and short and len(self._data) >= HEADER_BYTES:
             self._look()
 
+    @property
+    def seen(self) -> bytes:
+        """What has come, up to the limit."""
+        return bytes(self._data[: self._limit])
+
     def end(self) -> bytes:
-        """All of it. Raises `Failed` if it is empty, stops early, or is no picture."""
+        """All of a picture. Raises `Failed` if it is empty, stops early, or is none."""
         if self._unpack is not None and self._data and not self._unpack.eof:
             raise Failed("image truncated", "the compressed body stops early")
-        if self._picture:
-            if not self._data:
-                raise Failed("image empty", "no bytes")
-            self._look()
+        if not self._data:
+            raise Failed("image empty", "no bytes")
+        self._look()
         return bytes(self._data)
 
     def _look(self) -> None:

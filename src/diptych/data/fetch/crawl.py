@@ -180,10 +180,11 @@ class Crawl:
             host.shut = (now + failure.wait, failure.reason, f"{host.origin} asks to wait {failure.wait:.0f} s")
         elif failure.wait is not None:
             host.ready_at = max(host.ready_at, now + failure.wait)
-        if self._options.robots and host.robots is None and failure.reason in PASSING:
+        if self._options.robots and host.robots is None:  # nothing is asked of it before its rules are known
             host.probes += 1
             host.ready_at = max(host.ready_at, now + self._options.backoff * 2 ** (host.probes - 1))
-            if host.probes >= self._options.attempts or failure.reason == "deadline passed":
+            lasting = failure.reason not in PASSING or failure.reason == "deadline passed"
+            if lasting or host.probes >= self._options.attempts:
                 host.shut = host.shut or (now + GIVEN_UP_SECONDS, failure.reason, failure.detail)
 
     def _move(self, job: Job, answer: Answer) -> Failed | None:

@@ -74,6 +74,7 @@ HOST_TROUBLE = frozenset(
         "connection failed",
         "connection reset",
         "connection time-out",
+        "certificate not valid",
         "no answer in time",
         "deadline passed",
     }
