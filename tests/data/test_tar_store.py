@@ -7,6 +7,8 @@ import tarfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import webdataset
 from tar_files import pairs, picture, rejected, tar
@@ -308,6 +310,16 @@ def test_import_of_a_pattern_and_of_a_folder(tmp_path):
         assert report.rejected == {"image truncated": 1, "caption empty": 1}
         assert [s.captions[0] for s in Dataset.open(report.folder)] == ["caption 0", "caption 1", "caption 2"]
     assert open_dataset(tmp_path / "in").address.startswith("wds:")  # read in place, not copied
+
+
+def test_the_tables_that_img2dataset_puts_beside_tars_do_not_hide_them(tmp_path):
+    facts = {"caption": "a dog", "url": "http://x/1.jpg", "key": "000000000", "status": "success", "width": 8}
+    members = {"0.jpg": picture(), "0.txt": b"a dog", "0.json": json.dumps(facts).encode()}
+    tar(tmp_path / "in" / "00000.tar", members)
+    pq.write_table(pa.Table.from_pylist([facts]), tmp_path / "in" / "00000.parquet")
+    (tmp_path / "in" / "00000_stats.json").write_text('{"count": 1, "successes": 1}')
+    report = import_dataset(tmp_path / "in", tmp_path / "out")
+    assert report.format == "wds" and Dataset.open(report.folder)[0].images[0].data == picture()
 
 
 def test_tars_of_something_else_are_not_recognised(tmp_path):

@@ -55,6 +55,7 @@ class Format(NamedTuple):
 
 
 FORMATS: dict[str, Format] = {  # asked in this order: those that are told by more come first
+    "wds": Format(wds.recognise, wds.read, wds.listing, wds.write),  # before laion: img2dataset puts tables beside its tars
     "coco": Format(coco.recognise, coco.read, coco.listing, coco.write),
     "coco-panoptic": Format(coco_panoptic.recognise, coco_panoptic.read, coco_panoptic.listing),
     "karpathy": Format(karpathy.recognise, karpathy.read, karpathy.listing),
@@ -74,7 +75,6 @@ FORMATS: dict[str, Format] = {  # asked in this order: those that are told by mo
     "aro": Format(aro.recognise, aro.read, aro.listing),
     "winoground": Format(winoground.recognise, winoground.read, winoground.listing),
     "sugarcrepe": Format(sugarcrepe.recognise, sugarcrepe.read, sugarcrepe.listing),
-    "wds": Format(wds.recognise, wds.read, wds.listing, wds.write),
     "chat": Format(chat.recognise, chat.read, chat.listing, chat.write),
     "reports": Format(reports.recognise, reports.read, reports.listing),
     "text": Format(texts.recognise, texts.read, texts.listing),
