@@ -55,7 +55,7 @@ class Format(NamedTuple):
 
 
 FORMATS: dict[str, Format] = {  # asked in this order: those that are told by more come first
-    "wds": Format(wds.recognise, wds.read, wds.listing, wds.write),  # before laion: img2dataset puts tables beside its tars
+    "wds": Format(wds.recognise, wds.read, wds.listing, wds.write),  # img2dataset puts tables beside its tars
     "coco": Format(coco.recognise, coco.read, coco.listing, coco.write),
     "coco-panoptic": Format(coco_panoptic.recognise, coco_panoptic.read, coco_panoptic.listing),
     "karpathy": Format(karpathy.recognise, karpathy.read, karpathy.listing),
