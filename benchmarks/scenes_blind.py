@@ -1,9 +1,10 @@
 """How far a guesser that never sees a picture gets: `python benchmarks/scenes_blind.py --scenes 30000 --objects 3-6`.
 
-Two classifiers on word and word-pair counts, naive Bayes and a network with a hidden layer, learn from four fifths of
-the generated scenes and are judged on the rest: the answer, for each kind of question; "nonsense or not", for each kind
-that has nonsense twins; "true or false", for captions beside their negatives. No picture is drawn. Prints accuracy in
-percent, chance, and the larger difference; two standard errors tell what is noise.
+Two classifiers on the words and pairs of words of a text, naive Bayes and a network with a hidden layer, learn from
+four fifths of the generated scenes and are judged on the rest: the answer, for each kind of question; "nonsense or
+not", for each kind that has nonsense twins; "true or false", for captions beside those negatives that are sentences.
+No picture is drawn. Prints accuracy in percent, chance, the larger difference, and two standard errors, which tell what
+is noise.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from diptych.data.scenes.describe import describe
 from diptych.data.scenes.dials import Dials, dials_of
 from diptych.data.scenes.sampling import sample_scene
 
-WIDTH = 2048  # columns that words and pairs are hashed to
+WIDTH = 1024  # columns that words and pairs of words share
+MOST = 60_000  # examples of one test
 Example = tuple[int, str, str]  # scene, text, label
 
 
@@ -34,7 +36,9 @@ def examples(dials: Dials) -> Iterator[tuple[str, Example]]:
                 yield question.kind, (i, question.question, question.answers[0])
             if question.id.endswith("-nonsense") or f"{question.id}-nonsense" in twins:
                 yield f"nonsense: {question.kind}", (i, question.question, str(question.answerable))
-        for negative in said.negatives:
+        for negative in said.negatives[:2]:
+            if "shuffled" in negative.kind:  # no sentences: anybody can tell
+                continue
             yield f"negative: {negative.kind}", (i, said.captions[negative.of], "true")
             yield f"negative: {negative.kind}", (i, negative.text, "false")
 
@@ -65,7 +69,7 @@ def network(x: Any, y: Any, classes: int, test: Any) -> Any:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(WIDTH, 64), torch.nn.ReLU(), torch.nn.Linear(64, classes))
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.1)
-    for _ in range(4):
+    for _ in range(3):
         for rows in torch.randperm(len(x)).split(256):
             optimizer.zero_grad()
             torch.nn.functional.cross_entropy(model(x[rows]), y[rows]).backward()
@@ -95,7 +99,8 @@ def main() -> None:
     options = parser.parse_args()
     tests: dict[str, list[Example]] = defaultdict(list)
     for name, example in examples(dials_of({"n": options.scenes, "objects": options.objects, "bias": options.bias})):
-        tests[name].append(example)
+        if len(tests[name]) < MOST:
+            tests[name].append(example)
     print(f"{'':42s} judged   chance   naive Bayes   network   above chance   two errors")
     for name in sorted(tests):
         count, classes, shares = judge(tests[name])

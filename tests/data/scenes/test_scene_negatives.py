@@ -61,7 +61,7 @@ def test_shuffles_move_what_they_say():
 
 @pytest.mark.parametrize(
     ("kind", "least"),
-    [*((k, 0.97) for k in SHUFFLES[:3]), (SHUFFLES[3], 0.9), (SENTENCES[0], 0.8), (SENTENCES[1], 0.85)],
+    [*((k, 0.97) for k in SHUFFLES[:3]), (SHUFFLES[3], 0.9), (SENTENCES[0], 0.8), (SENTENCES[1], 0.6)],
 )
 def test_most_scenes_have_one_of_each_kind(kind, least):
     found = Counter(n.kind for _, said in world(1500) for n in said.negatives)

@@ -115,7 +115,7 @@ def shape_of(program):
 def test_there_are_enough_questions_of_every_kind():
     kinds = Counter(question.kind for _, question in asked() if question.answerable)
     assert set(kinds) == set(ANSWERS)
-    assert 9 < sum(kinds.values()) / SCENES < 10.5
+    assert 8 < sum(kinds.values()) / SCENES < 10
     groups = Counter(kind.split()[0] for kind in kinds.elements())
     assert all(groups[name] > 0.6 * SCENES for name in ("exist", "count", "query", "compare", "relate"))
     assert 2.5 < sum(not question.answerable for _, question in asked()) / SCENES < 3.2
@@ -171,7 +171,7 @@ def uniform(counts, values):
 
 def test_the_guesser_finds_a_leak_where_there_is_one():
     examples = [(q.question, q.answers[0]) for _, q in asked() if q.kind == "exist"]
-    leaky = [(text, "yes" if "cube" in text else answer) for text, answer in examples]
+    leaky = [(text, "yes" if "thing" in text else answer) for text, answer in examples]
     assert not within_two_points(leaky, 0.5)
     biased = [
         (q.question, q.answers[0])

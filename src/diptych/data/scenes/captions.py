@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from diptych.data.scenes.referring import distinguishing, in_order, outermost
-from diptych.data.scenes.relations import Facts
+from diptych.data.scenes.relations import SIDEWAYS, Facts
 from diptych.data.scenes.sampling import draw
 from diptych.data.scenes.words import DIRECTIONS, GROUNDS, NUMBERS, WORDINGS, Wording, a, listed, phrase, sentence
 from diptych.data.scenes.world import ATTRIBUTES
@@ -58,6 +58,16 @@ class Standing:
         return replace(
             self, adjectives=self.adjectives[::-1], nouns=self.nouns[::-1], first=self.second, second=self.first
         )
+
+    def can_swap(self, facts: Facts) -> bool:
+        """Whether swapping makes a false sentence."""
+        (x, first), (y, second) = self.first, self.second
+        return x != y and first != second and not self.swapped().holds(facts)
+
+    def can_reverse(self, facts: Facts) -> bool:
+        """Whether reversing makes a sentence that is false and no less likely: cones are rarely before cubes."""
+        likely = self.direction in SIDEWAYS or self.first[1] == self.second[1]
+        return likely and not self.reversed().holds(facts)
 
     def holds(self, facts: Facts) -> bool:
         """Whether it is true: some such thing stands there."""
@@ -123,12 +133,12 @@ def _counted(facts: Facts, words: Wording, pattern: tuple[str, ...]) -> tuple[st
 def _standing(facts: Facts, random: Random) -> Standing | None:
     """Two things that differ; if it can be had, such that the same words in another order are wrong."""
     words = draw(random, WORDINGS)
-    best, most = None, -1
+    best, most, sideways = None, -1, random.random() < 0.6
     for _ in range(PAIRS_TRIED if facts.count > 1 else 0):
         i = int(random.random() * facts.count)
         j = (i + 1 + int(random.random() * (facts.count - 1))) % facts.count
         attribute = "color" if random.random() < 0.7 else "material"
-        direction, opposite = ("left", "right") if random.random() < 0.5 else ("front", "behind")
+        direction, opposite = ("left", "right") if sideways else ("front", "behind")
         if facts.related[opposite][j] >> i & 1:
             direction = opposite
         first, second = ((facts.values[k][attribute], facts.values[k]["shape"]) for k in (i, j))
@@ -143,11 +153,10 @@ def _standing(facts: Facts, random: Random) -> Standing | None:
             first,
             second,
         )
-        can_swap = first[0] != second[0] and first[1] != second[1] and not found.swapped().holds(facts)
-        worth = can_swap + (not found.reversed().holds(facts))
+        worth = found.can_swap(facts) + found.can_reverse(facts)
         if worth > most:
             best, most = found, worth
-        if worth == 2:
+        if worth == 2 or (worth == 1 and not sideways):
             break
     return best
 

@@ -1,7 +1,8 @@
 """Hard negatives of captions after ARO (Yuksekgonul et al. 2023, arXiv:2210.01936): the same words in another order.
 
 "attributes swapped" and "relation reversed" are sentences that say something false of the scene; the four shuffles of
-ARO's order test are no sentences. No negative can be told from its caption by a bag of words.
+ARO's order test are no sentences. No negative can be told from its caption by a bag of words, nor can the first two by
+any text alone.
 """
 
 from __future__ import annotations
@@ -31,12 +32,10 @@ def negatives_of(facts: Facts, captions: list[str], standing: Standing | None, r
     """Negatives of the captions of `captions_of`; a kind is left out where the scene makes it true or gives none."""
     negatives = []
     if standing is not None:
-        (x, first), (y, second) = standing.first, standing.second
-        swapped, reversed_ = standing.swapped(), standing.reversed()
-        if x != y and first != second and not swapped.holds(facts):
-            negatives.append(Negative(str(swapped), "attributes swapped", TWO_THINGS))
-        if not reversed_.holds(facts):
-            negatives.append(Negative(str(reversed_), "relation reversed", TWO_THINGS))
+        if standing.can_swap(facts):
+            negatives.append(Negative(str(standing.swapped()), "attributes swapped", TWO_THINGS))
+        if standing.can_reverse(facts):
+            negatives.append(Negative(str(standing.reversed()), "relation reversed", TWO_THINGS))
     words, commas = _words(captions[COLORS_AND_SHAPES])
     for kind, shuffle in SHUFFLES.items():
         for _ in range(SHUFFLES_TRIED):

@@ -9,8 +9,10 @@ value differently from another; so it is enough that answers are equally likely 
 - elsewhere a pattern is used only if the scene has a text of it for *every* possible answer; then the answer is drawn,
   then the text. A scene that lacks one answer leaves the pattern out for all of them;
 - a question with a presupposition is asked only together with a nonsense twin of the same pattern;
-- no text names one value twice (a second red thing is rarer than a first), and none names a size together with a
-  place (small things hide behind large ones).
+- no text names one value twice (a second red thing is rarer than a first);
+- places depend on sizes and shapes: a cube is rarely before a cone, which it would hide. So no text about places names
+  a size, and shapes are named only where they cannot tell: to the left and right, between which the world is symmetric,
+  of things of one shape, or of what both possible answers are told beside.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from random import Random
 from typing import TypeVar
 
 from diptych.data.scenes.programs import Program
-from diptych.data.scenes.relations import CONVERSE, PREDICATES, Facts, members
+from diptych.data.scenes.relations import CONVERSE, PREDICATES, SIDEWAYS, Facts, members
 from diptych.data.scenes.sampling import draw
 from diptych.data.scenes.words import DIRECTIONS, WORDINGS, Wording, a, phrase
 from diptych.data.scenes.world import ATTRIBUTES, VALUES
@@ -35,6 +37,8 @@ T = TypeVar("T")
 YES_NO = ("yes", "no")
 DIRECTION_NAMES = tuple(PREDICATES)
 PLACED = ("color", "material", "shape")  # attributes that texts about places may name
+NAMED_WHERE = {name: PLACED if name in SIDEWAYS else PLACED[:2] for name in DIRECTION_NAMES}
+"""Direction -> attributes that may be named of what stands there."""
 
 ANSWERS: dict[str, tuple[str, ...]] = {
     "exist": YES_NO,
@@ -81,9 +85,16 @@ ANY = _subsets(ATTRIBUTES)
 COUNTED = [pattern for pattern in ANY if len(pattern) < 3]
 PATTERNS = {attribute: _subsets(_without(attribute, ATTRIBUTES)) for attribute in ATTRIBUTES}
 """Attribute -> patterns that leave it out."""
-BESIDE = [pair for pair in product(_subsets(PLACED), _subsets(PLACED)) if len(pair[0]) < 3]
-"""(pattern of a thing, pattern of what it stands beside)."""
-BESIDE_WITHOUT = {name: [pair for pair in BESIDE if name not in pair[0] + pair[1]] for name in PLACED}
+BESIDE = {
+    (direction, name): [
+        (thing, anchor)
+        for thing, anchor in product(_subsets(NAMED_WHERE[direction]), _subsets(PLACED))
+        if len(thing) < 3 and name not in thing + anchor
+    ]
+    for direction in DIRECTION_NAMES
+    for name in ("", *PLACED)
+}
+"""(direction, attribute to leave out or "") -> pairs of a thing's pattern and that of what it stands beside."""
 
 
 def questions_of(facts: Facts, random: Random) -> list[Question]:
@@ -135,12 +146,12 @@ def _exist(facts: Facts, random: Random) -> list[Question]:
 
 def _exist_beside(facts: Facts, random: Random) -> list[Question]:
     words = draw(random, WORDINGS)
-    for pattern, beside in _some(random, BESIDE):
+    direction = draw(random, DIRECTION_NAMES)
+    for pattern, beside in _some(random, BESIDE[direction, ""]):
         anchor = _anchor(facts, random, beside)
         if anchor is None:
             continue
         key, at = anchor
-        direction = draw(random, DIRECTION_NAMES)
         groups = _groups(facts, pattern, facts.related[direction][at])
         present = [other for other in groups if not _share(other, key)]
         missing = _missing(random, pattern, groups, key)
@@ -185,7 +196,7 @@ def _count_beside(facts: Facts, random: Random) -> list[Question]:
     words = draw(random, WORDINGS)
     direction = draw(random, DIRECTION_NAMES)
     narrow = random.random() < 0.5
-    for pattern in _turned(random, _subsets(("color", "shape"))):
+    for pattern in _turned(random, (("color",), ("color", "material"))[: 1 if narrow else 2]):
         single = _of_size(_groups(facts, pattern), 1)
         which = (draw(random, VALUES["material"]),) if narrow else ()
         among = facts.with_all(which)
@@ -235,18 +246,20 @@ def _query(facts: Facts, random: Random, attribute: str) -> list[Question]:
 def _query_beside(facts: Facts, random: Random) -> list[Question]:
     words = draw(random, WORDINGS)
     attribute = draw(random, PLACED)
-    for pattern, beside in _some(random, BESIDE_WITHOUT[attribute]):
+    direction = draw(random, SIDEWAYS if attribute == "shape" else DIRECTION_NAMES)
+    for pattern, beside in _some(random, BESIDE[direction, attribute]):
         anchor = _anchor(facts, random, beside)
         if anchor is None:
             continue
         key, at = anchor
-        direction = draw(random, DIRECTION_NAMES)
         groups = _groups(facts, pattern, facts.related[direction][at])
         single = [other for other in _of_size(groups, 1) if not _share(other, key)]
         if not single:
             continue
         chosen = draw(random, single)
-        if random.random() < 0.5:  # nonsense: no such thing stands there, or there is nothing for it to stand beside
+        if (
+            "shape" in beside or random.random() < 0.5
+        ):  # nonsense: no such thing stands there, or nothing to stand beside
             wrong, wrong_key = _missing(random, pattern, groups, key), key
         else:
             wrong, wrong_key = chosen, _missing(random, beside, _groups(facts, beside), chosen) or ()
@@ -320,14 +333,19 @@ def _compare_number(facts: Facts, random: Random) -> list[Question]:
 
 def _relate(facts: Facts, random: Random) -> list[Question]:
     words = draw(random, WORDINGS)
+    direction = draw(random, DIRECTION_NAMES)
     for pattern in _turned(random, _subsets(PLACED)):
         single = _of_size(_groups(facts, pattern), 1)
-        if len(single) < 2:
+        if not single:
             continue
         first = draw(random, single)
-        second = draw(random, [key for key in single if key is not first])
+        others = [key for key in single if key is not first]
+        if "shape" in pattern and direction not in SIDEWAYS:
+            others = [key for key in others if key[-1] == first[-1]]
+        if not others:
+            continue
+        second = draw(random, others)
         at, anchor = (1 << members(facts.with_all(key))[0] for key in (first, second))
-        direction = draw(random, DIRECTION_NAMES)
         stands = bool(facts.related[direction][members(anchor)[0]] & at)
         if not stands and not facts.related[CONVERSE[direction]][members(anchor)[0]] & at:
             continue

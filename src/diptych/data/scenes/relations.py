@@ -13,6 +13,9 @@ PREDICATES = {"left": "left of", "right": "right of", "front": "in front of", "b
 
 CONVERSE = {"left": "right", "right": "left", "front": "behind", "behind": "front"}
 
+SIDEWAYS = ("left", "right")
+"""Directions between which the world is symmetric. Front and behind are not: things hide what is behind them."""
+
 ATTRIBUTE_OF = {value: attribute for attribute in ATTRIBUTES for value in VALUES[attribute]}
 """Which attribute a value belongs to; no two attributes share a value."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from random import Random
 from typing import NamedTuple
 
@@ -146,7 +146,7 @@ def job(dials: Dials, index: int) -> Job:
 
 
 def robot(dials: Dials, index: int) -> Composite:
-    """Sample `index`: before and after, the instruction, its steps, what changed; goal and scene as JSON texts."""
+    """Sample `index`: before and after, the instruction, its steps, what changed; the goal as JSON text."""
     done = job(dials, index)
     messages = [
         Message("user", f"<image>\n{done.instruction}"),
@@ -154,7 +154,7 @@ def robot(dials: Dials, index: int) -> Composite:
         Message("user", "<image>\nWhat has changed?"),
         Message("assistant", done.report),
     ]
-    texts = {"goal": json.dumps(done.goal._asdict()), "scene": json.dumps(asdict(done.scene))}
+    texts = {"goal": json.dumps(done.goal._asdict())}
     return Composite([done.scene, done.after], Sample(id=sample_id(dials, index), messages=messages, texts=texts))
 
 
