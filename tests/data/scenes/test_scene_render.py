@@ -8,6 +8,7 @@ from diptych.data.scenes.shapes import Beam, hidden
 from diptych.data.scenes.textures import linear
 from diptych.data.scenes.view import View
 from diptych.data.scenes.world import BACKGROUNDS, SHAPES, STYLES, Camera, Light, Scene, Thing
+from diptych.types import InputError
 
 MIXED = dials_of({"objects": "3-8", "style": "mixed", "lights": "2"})
 
@@ -189,3 +190,8 @@ def test_a_low_camera_sees_the_sky_and_an_empty_scene_is_ground():
     assert np.isinf(low.depth[:16]).all() and np.isfinite(low.depth[16:]).all()
     assert (low.ids == -1).all() and low.image.shape == (32, 32, 3) and low.image.dtype == np.uint8
     assert render_many([], 32) == []
+
+
+def test_a_camera_that_looks_straight_down_is_refused():
+    with pytest.raises(InputError, match="camera: .*straight down"):
+        render(Scene((), Camera((0.0, 0.0, 9.0), (0.0, 0.0, 0.0))), 32)

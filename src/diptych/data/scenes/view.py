@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import radians, sqrt, tan
 
 from diptych.data.scenes.world import Camera
+from diptych.types import InputError
 
 Vector = tuple[float, float, float]
 
@@ -17,6 +18,8 @@ class View:
     def __init__(self, camera: Camera) -> None:
         px, py, pz = self.position = camera.position
         tx, ty, tz = camera.target
+        if (px, py) == (tx, ty):
+            raise InputError(f"camera: expected one that does not look straight down, got {camera.position}")
         fx, fy, fz = _unit((tx - px, ty - py, tz - pz))
         rx, ry, _ = self.right = _unit((fy, -fx, 0.0))
         self.forward = (fx, fy, fz)

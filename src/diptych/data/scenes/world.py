@@ -60,7 +60,9 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """A pinhole camera that looks at the point `target`; `fov` is the vertical field of view, in degrees."""
+    """A pinhole camera above all things that looks at the point `target`, not straight down; `fov` is the field of view
+    across the square picture, in degrees.
+    """
 
     position: tuple[float, float, float] = (0.0, -7.4, 4.7)
     target: tuple[float, float, float] = (0.0, 0.2, 0.3)
@@ -69,7 +71,10 @@ class Camera:
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """A lamp with an extent, which is what makes shadows soft. `radius` is in world units."""
+    """A lamp with an extent, which is what makes shadows soft. `radius` is in world units.
+
+    Lamps hang above all things; one that is lower than 2 is drawn at 2.
+    """
 
     position: tuple[float, float, float] = (-4.0, -5.0, 8.0)
     radius: float = 0.8
