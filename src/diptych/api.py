@@ -12,7 +12,7 @@ import numpy as np
 
 from diptych import data, distributed, models, tasks
 from diptych.config import as_dict
-from diptych.data import Dataset
+from diptych.data import Dataset, ExportReport, ImportReport
 from diptych.data.curate import CurationReport, Plan, read_plan
 from diptych.data.curate import curate as run_curation
 from diptych.data.loader import Loader
@@ -61,8 +61,18 @@ def load(address: str | Path, progress: Progress | None = None) -> Any:
 
 
 def open_dataset(address: str | Path) -> Dataset:
-    """A dataset by its address: "clipart", a Diptych dataset, or raw data of a known format."""
+    """A dataset by its address: "clipart", a Diptych dataset, raw data of a known format, "scenes:?n=1000"."""
     return data.open_dataset(address)
+
+
+def import_dataset(source: str | Path, to: str | Path, **options: Any) -> ImportReport:
+    """Read raw data into a new dataset folder. See `data.import_dataset`."""
+    return data.import_dataset(source, to, **options)
+
+
+def export_dataset(dataset: Any, to: str) -> ExportReport:
+    """Write a dataset or what lies at its address in a public format: "coco:FOLDER". See `data.export_dataset`."""
+    return data.export_dataset(_dataset(dataset), to)
 
 
 def curate(
