@@ -51,7 +51,7 @@ def slowly(program, things):
 
 
 def test_answers_are_those_of_the_program_run_in_two_ways():
-    for scene, question in asked(1200):
+    for scene, question in asked(1000):
         if question.answerable:
             assert [slowly(question.program, scene.things)] == question.answers
             assert [run_program(question.program, scene)] == question.answers
@@ -59,7 +59,7 @@ def test_answers_are_those_of_the_program_run_in_two_ways():
 
 
 def test_nonsense_fails_by_what_it_presupposes_and_has_no_answer():
-    for scene, question in asked(1200):
+    for scene, question in asked(1000):
         if not question.answerable:
             assert question.answers == []
             with pytest.raises(PresuppositionError, match="expected one thing, found 0"):
