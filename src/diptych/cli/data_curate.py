@@ -62,9 +62,10 @@ def curate(
     steps = read_plan(plan.expanduser(), {"seed": seed}) if plan else Plan(seed=seed)
     with terminal.Working() as working:
         opened = open_dataset(dataset, working.of("importing"))
+        kept = work.expanduser() if work else None
         with start(engine, workers) as run:
             outcome = run_plan(
-                opened, steps, sample=sample, engine=run, models=api.pair_encoder, work=work, progress=working
+                opened, steps, sample=sample, engine=run, models=api.pair_encoder, work=kept, progress=working
             )
     report = outcome.report
     if json != terminal.STDOUT:
