@@ -24,7 +24,7 @@ from diptych.paths import cache_dir
 from diptych.processing import ImageConfig
 from diptych.tasks.embed import image_features, text_features
 from diptych.towers import load_vision
-from diptych.towers.imagenet import imagenet_classes
+from diptych.imagenet import imagenet_classes
 from diptych.types import InputError
 
 log = logging.getLogger("diptych")

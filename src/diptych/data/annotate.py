@@ -13,7 +13,7 @@ from diptych.data import masks
 from diptych.types import InputError, Object
 
 COLOURS = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#008080", "#f032e6", "#9a6324", "#808000", "#000075")
-TINT = 0.35  # how much of a mask's colour lies over the picture
+TINT = 0.2  # how much of a mask's colour lies over the picture
 MOST_NAMES = 12  # in a picture with more things than this, names would hide it
 GAP = 4
 

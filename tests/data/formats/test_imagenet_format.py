@@ -59,10 +59,12 @@ def test_other_files_of_names(root, name):
     assert list(found.values()) == ["tench", "crane", "n03126707"]
 
 
-def test_without_names_the_label_is_the_wordnet_id(root):
+def test_without_a_file_the_thousand_classes_have_their_names_and_others_their_id(root):
     (root / "LOC_synset_mapping.txt").unlink()
-    (sample, *_) = open_dataset(f"imagenet:{root}?split=train")
-    assert (sample.label, sample.tags) == ("n01440764", ["n01440764"]) and "synset" not in sample.texts
+    picture(root / "train" / "n99999999" / "n99999999_1.JPEG")
+    first, *_, last = open_dataset(f"imagenet:{root}?split=train")
+    assert (first.label, first.tags) == ("tench", ["n01440764"]) and first.texts["synset"] == "tench, Tinca tinca"
+    assert (last.label, last.tags) == ("n99999999", ["n99999999"]) and "synset" not in last.texts
 
 
 def test_classes_at_the_top(tmp_path):
@@ -71,7 +73,7 @@ def test_classes_at_the_top(tmp_path):
     (tmp_path / "top" / "other").mkdir()
     assert recognise(tmp_path / "top") == "imagenet"
     samples = list(open_dataset(tmp_path / "top"))
-    assert [(s.label, s.split) for s in samples] == [("n01440764", None), ("n02119789", None)]
+    assert [(s.label, s.split) for s in samples] == [("tench", None), ("kit fox", None)]
 
 
 def test_kaggles_layout_with_its_table_of_labels(tmp_path):
@@ -91,7 +93,7 @@ def val(root, options=""):
 def test_labels_of_a_flat_validation_set(flat):
     assert val(flat) == [None, None, None]
     text(flat / "imagenet_2012_validation_synset_labels.txt", "n01440764\nn02119789\nn01440764\n")
-    assert val(flat) == ["n01440764", "n02119789", "n01440764"]
+    assert val(flat) == ["tench", "kit fox", "tench"]
 
 
 def test_numbers_of_the_development_kit_need_its_own_order(flat):

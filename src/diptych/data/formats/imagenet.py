@@ -6,7 +6,8 @@
 
 Names come from LOC_synset_mapping.txt, synset_words.txt or words.txt in ROOT ("n01440764 tench, Tinca tinca"). The
 label is the first noun, the tags hold the WordNet id, texts.synset all nouns. A noun that two classes of the folder
-share ("crane") gets the id behind it: "crane (n02012849)". Without such a file the label is the WordNet id.
+share ("crane") gets the id behind it: "crane (n02012849)". Without such a file the 1000 classes of ImageNet-1k have
+their names all the same; the label of any other is its WordNet id.
 
 The labels of a flat `val` come from LOC_val_solution.csv, from imagenet_2012_validation_synset_labels.txt (an id a
 line) or from ILSVRC2012_validation_ground_truth.txt, a class number a line. Those numbers follow an order of the
@@ -27,6 +28,7 @@ from typing import NamedTuple
 from diptych.data.formats.image_folder import IMAGE_SUFFIXES
 from diptych.data.formats.places import below
 from diptych.data.formats.rows import SPLITS, Row, Rows
+from diptych.imagenet import imagenet_classes
 from diptych.types import EncodedImage, InputError, Rejected, Sample
 
 BASES = ("", "Data/CLS-LOC", "ILSVRC/Data/CLS-LOC")
@@ -74,7 +76,7 @@ def read(path: Path, *, split: str = "", classes: str = "") -> Rows:
     nouns = _nouns(path)
     wnids = {wnid for _, wnid, _ in found if wnid} | set(truth.values())
     labels = _labels(wnids, nouns)
-    says = f"{len(wnids):,} classes, {'named by the folder' if nouns else 'without names'}"
+    says = f"{len(wnids):,} classes, {sum(wnid in nouns for wnid in wnids):,} with names"
     return Rows(
         f"ImageNet, {len(found):,} pictures, {says}", _rows(found, truth, labels, nouns), len(found), root=path / base
     )
@@ -148,12 +150,12 @@ def _labels(wnids: Iterable[str], nouns: dict[str, str]) -> dict[str, str]:
 
 
 def _nouns(root: Path) -> dict[str, str]:
-    """WordNet id -> all its nouns."""
+    """WordNet id -> all its nouns: as the folder says, or of the 1000 classes that everybody means."""
     for name in NAMES:
         if (root / name).is_file():
             pairs = (re.split(r"[ \t]+", line, maxsplit=1) for line in _lines(root / name))
             return {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2 and WNID.fullmatch(pair[0])}
-    return {}
+    return {one.wnid: ", ".join(one.nouns) for one in imagenet_classes()}
 
 
 def _truth(root: Path, classes: str) -> dict[int, str]:

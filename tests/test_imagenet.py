@@ -1,6 +1,6 @@
 """The class list is complete and in the classifiers' order."""
 
-from diptych.towers.imagenet import imagenet_classes
+from diptych.imagenet import imagenet_classes
 
 
 def test_thousand_classes_in_order():
