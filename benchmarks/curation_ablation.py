@@ -56,6 +56,23 @@ def fit(part: Dataset, out: Path, steps: int, seed: int) -> Any:
     return api.train(settings, part, out).model
 
 
+class Contest:
+    """Trains on one set of pairs after the other; equal pairs are trained on once."""
+
+    def __init__(self, judged: Dataset, work: Path, steps: int, seed: int) -> None:
+        self.judged, self.work, self.steps, self.seed = judged, work, steps, seed
+        self.results: dict[str, tuple[int, RetrievalResult]] = {}
+        self._known: dict[str, RetrievalResult] = {}
+
+    def enter(self, name: str, part: Dataset) -> None:
+        """Train on `part` and judge the model; it stays in the folder `run-NAME`."""
+        content = str((part.ids, part.column("captions")))
+        if content not in self._known:
+            model = fit(part, self.work / f"run-{name}", self.steps, self.seed)
+            self._known[content] = evaluate_retrieval(model, self.judged)
+        self.results[name] = len(part), self._known[content]
+
+
 def table(results: Mapping[str, tuple[int, RetrievalResult]], title: str) -> None:
     """One row a plan: pairs, R@10 both ways with intervals, and the difference to raw with its own."""
     print(f"\n### {title}\n")
@@ -82,12 +99,11 @@ def on_clipart(work: Path, steps: int, seed: int) -> None:
     """Each plan over the raw pairs; judged on the curated pairs of creators that no run saw."""
     raw = open_dataset("clipart")
     held_out = api.curate(raw, work / "clipart-all")[0].split(HELD_OUT, by="creator", seed=SPLIT_SEED)[1]
-    results = {}
+    contest = Contest(held_out, work, steps, seed)
     for name, chosen in plans().items():
         whole = api.curate(raw, work / f"clipart-{name}", Plan(chosen))[0] if chosen else raw
-        part = whole.split(HELD_OUT, by="creator", seed=SPLIT_SEED)[0]
-        results[name] = len(part), evaluate_retrieval(fit(part, work / f"run-clipart-{name}", steps, seed), held_out)
-    table(results, f"clipart, LiT, {steps} steps, seed {seed}")
+        contest.enter(name, whole.split(HELD_OUT, by="creator", seed=SPLIT_SEED)[0])
+    table(contest.results, f"clipart, LiT, {steps} steps, seed {seed}")
 
 
 def on_scenes(work: Path, steps: int, seed: int) -> None:
@@ -100,16 +116,14 @@ def on_scenes(work: Path, steps: int, seed: int) -> None:
     ):
         import_dataset(address, work / name)
     noisy, clean, judged = (open_dataset(work / name) for name in ("noisy", "clean", "judged"))
-    results = {}
+    contest = Contest(judged, work, steps, seed)
     for name, chosen in plans().items():
-        part = api.curate(noisy, work / f"scenes-{name}", Plan(chosen))[0] if chosen else noisy
-        results[name] = len(part), evaluate_retrieval(fit(part, work / f"run-scenes-{name}", steps, seed), judged)
-    similar = [{"do": "similarity", "model": str(work / "run-scenes-raw" / "model"), "lowest": NOISE}]
-    part = api.curate(noisy, work / "scenes-similarity", parse(Plan, {"steps": similar}))[0]
-    model = fit(part, work / "run-scenes-similarity", steps, seed)
-    results["similarity, by the raw model itself"] = len(part), evaluate_retrieval(model, judged)
-    results["no noise, no bias"] = len(clean), evaluate_retrieval(fit(clean, work / "run-clean", steps, seed), judged)
-    table(results, f"scenes with {NOISE:.0%} wrong captions and bias {BIAS}, LiT, {steps} steps, seed {seed}")
+        contest.enter(name, api.curate(noisy, work / f"scenes-{name}", Plan(chosen))[0] if chosen else noisy)
+    similar = [{"do": "similarity", "model": str(work / "run-raw" / "model"), "lowest": NOISE}]
+    by_itself = parse(Plan, {"steps": similar})
+    contest.enter("similarity, by the raw model itself", api.curate(noisy, work / "scenes-similar", by_itself)[0])
+    contest.enter("no noise, no bias", clean)
+    table(contest.results, f"scenes with {NOISE:.0%} wrong captions and bias {BIAS}, LiT, {steps} steps, seed {seed}")
 
 
 def main() -> None:
@@ -120,11 +134,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        if options.on != "scenes":
-            on_clipart(Path(folder), options.steps, options.seed)
-        if options.on != "clipart":
-            on_scenes(Path(folder), options.steps, options.seed)
+    for name, run in (("clipart", on_clipart), ("scenes", on_scenes)):
+        if options.on in (name, "both"):
+            with tempfile.TemporaryDirectory() as folder:
+                run(Path(folder), options.steps, options.seed)
     print(f"\n{time.monotonic() - started:.0f} s in all")
 
 
