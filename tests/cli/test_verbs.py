@@ -42,6 +42,22 @@ def test_import_counts_what_it_rejects(call: Call, pictures: Path, tmp_path: Pat
     assert call("data", "import", tmp_path / "none", "--to", tmp_path / "x").code == 2
 
 
+def test_import_takes_addresses(call: Call, shapes: Path, tmp_path: Path) -> None:
+    assert call("data", "export", shapes, "--to", f"coco:{tmp_path / 'coco'}", "--count", 3).code == 0
+    said = call("data", "import", f"coco:{tmp_path / 'coco'}", "--to", tmp_path / "back")
+    assert said.code == 0 and "3 samples, read as coco" in said.out
+    assert call("data", "import", "scenes:?n=2&size=32", "--to", tmp_path / "scenes", "--json").json["rows"] == 2
+    wrong = call("data", "import", f"coco:{tmp_path / 'coco'}?split=none", "--to", tmp_path / "none")
+    assert wrong.code == 2 and "split 'none'" in wrong.err and not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("words", [("export", "clipart", "--to", "coco:x"), ("show", "clipart", "--png", "x.png")])
+def test_a_count_below_one_is_refused(call: Call, tmp_path: Path, words: tuple[str, ...], monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = call("data", *words, "--count", -3)
+    assert said.code == 2 and "expected at least one" in said.err and not list(tmp_path.iterdir())
+
+
 def test_show_describes_a_dataset(call: Call, shapes: Path, tmp_path: Path) -> None:
     said = call("data", "show", shapes, "--html", tmp_path / "s.html", "--png", tmp_path / "s.png", "--count", 6)
     assert said.code == 0

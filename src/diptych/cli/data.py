@@ -9,7 +9,7 @@ from diptych.cli.options import Json
 
 
 def import_(
-    source: Path,
+    source: str,
     /,
     *,
     to: Path,
@@ -21,7 +21,8 @@ def import_(
     """Make a dataset of raw data. A bad row stops nothing: it is kept aside with its reason and counted.
 
     Args:
-        source: A folder of pictures with or without captions, a CSV, TSV or JSON-lines table of paths, Parquet.
+        source: A folder of pictures with or without captions, a CSV, TSV or JSON-lines table of paths, Parquet, or any
+            other format, whose name may stand before the path: coco:ROOT?split=val2017.
         to: The new dataset's folder; an older dataset of that place is replaced.
         name: What to call it; the source's name by default.
         root: The folder from which picture paths start; the source's own by default.
@@ -31,7 +32,7 @@ def import_(
 
     with terminal.Working() as working:
         progress = working.of("importing")
-        report = import_dataset(source.expanduser(), to.expanduser(), progress, name=name, root=root, threads=threads)
+        report = import_dataset(source, to.expanduser(), progress, name=name, root=root, threads=threads)
     if json != terminal.STDOUT:
         terminal.say(f"{to}: {terminal.count(report.rows, 'sample')}, read as {report.format}")
         if report.merged:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from diptych.cli import terminal
 from diptych.cli.options import Json
+from diptych.types import InputError
 
 
 def export(dataset: str, /, *, to: str, count: int | None = None, json: Json = None) -> None:
@@ -20,6 +21,8 @@ def export(dataset: str, /, *, to: str, count: int | None = None, json: Json = N
     with terminal.Working() as working:
         opened = open_dataset(dataset, working.of("importing"))
         if count is not None:
+            if count < 1:
+                raise InputError(f"export: --count: expected at least one sample, got {count}")
             opened = opened.select(range(min(count, len(opened))))
         report = export_dataset(opened, to, working.of("writing"))
     if json != terminal.STDOUT:

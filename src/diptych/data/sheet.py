@@ -60,13 +60,16 @@ def contact_sheet(
         annotated: draw boxes, masks and names of the objects over the pictures.
 
     Raises:
-        InputError: the suffix is neither .png nor .html.
+        InputError: the suffix is neither .png nor .html, or `count` is below 1.
     """
     to = Path(to)
+    if count < 1:
+        raise InputError(f"count: expected at least one sample, got {count}")
     if to.suffix not in (".png", ".html"):
         raise InputError(f"{to}: expected a name that ends in .png or .html")
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:count]
     pictures = [_picture(sample, annotated) for sample in dataset.take(np.sort(chosen))]
+    to.parent.mkdir(parents=True, exist_ok=True)
     if to.suffix == ".png":
         facts = " · ".join(f"{name} {value}" for name, value in summary(dataset).items())
         draw_sheet(pictures, dataset.name, facts, columns).save(to)
