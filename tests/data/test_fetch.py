@@ -175,6 +175,7 @@ def test_a_body_arrives_in_pieces(encoding: str) -> None:
         (b"GIF9", "", "image not recognised"),
         (jpeg() + b"\0" * 10_000, "", "file too large"),
         (gzip.compress(jpeg() + b"\0" * 10_000_000), "gzip", "file too large"),
+        (gzip.compress(jpeg()) + b"x" * 20_000, "gzip", "file too large"),
         (gzip.compress(jpeg())[:200], "gzip", "image truncated"),
         (b"no gzip at all", "gzip", "image corrupt"),
         (jpeg(), "br", "encoding not supported"),

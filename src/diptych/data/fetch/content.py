@@ -23,10 +23,12 @@ class Body:
         self._unpack = zlib.decompressobj(wbits=47) if ENCODINGS[encoding] else None  # 47: gzip or zlib, by its head
         self._picture = picture
         self._data = bytearray()
+        self._came = 0
 
     def add(self, part: bytes) -> None:
         """Take what has arrived. Raises `Failed`: too much, or no picture."""
         short = len(self._data) < HEADER_BYTES
+        self._came += len(part)
         if self._unpack is None:
             self._data += part
         else:
@@ -35,7 +37,7 @@ class Body:
                 self._data += self._unpack.decompress(part, room)
             except zlib.error as error:
                 raise Failed("image corrupt", f"its {error}") from None
-        if len(self._data) > self._limit:
+        if max(len(self._data), self._came) > self._limit:  # what is packed may go on for ever behind its end
             raise Failed("file too large", f"more than {self._limit:,} bytes")
         if self._picture and short and len(self._data) >= HEADER_BYTES:
             self._look()
