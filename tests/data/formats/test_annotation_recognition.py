@@ -126,7 +126,7 @@ def test_options_are_checked(layout):
         open_dataset(f"coco:{root}?splits=val2017")
     with pytest.raises(InputError, match="split 'val': expected one of train2017, val2017"):
         open_dataset(f"coco:{root}?split=val")
-    with pytest.raises(InputError, match="option images: expected a folder"):
+    with pytest.raises(InputError, match="option 'images': expected a folder"):
         open_dataset(f"coco:{root}?images=nowhere")
 
 

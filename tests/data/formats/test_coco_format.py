@@ -295,6 +295,15 @@ def test_ids_that_coco_cannot_hold_are_counted_anew(tmp_path):
     assert [len(sample.objects) for sample in open_dataset(tmp_path / "out")] == [1, 2]
 
 
+def test_splits_of_any_name_keep_their_rows(tmp_path):
+    splits = ["v1.0", "v1.1", "train2", "2017", "a/b", "a b", "A/B", "..", "validation"]
+    samples = [Sample(str(n), [EncodedImage(picture_bytes(n))], split=split) for n, split in enumerate(splits, 1)]
+    FORMATS["coco"].write(samples, tmp_path / "out")
+    found = {sample.id: sample.split for sample in open_dataset(tmp_path / "out")}
+    kept = ["v1.0", "v1.1", "train2", "2017", "a_b", "a_b-2", "A_B-3", "_", "validation"]
+    assert [found[sample.id] for sample in samples] == kept
+
+
 def test_what_coco_cannot_hold_is_counted(tmp_path):
     one = EncodedImage(picture_bytes(1))
     things = [

@@ -10,14 +10,13 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from diptych.data.formats.places import pictures_root, plain_split
 from diptych.data.formats.records import BadRow, maybe, need
-from diptych.data.formats.rows import SPLITS, valid
+from diptych.data.formats.rows import valid
 from diptych.types import EncodedImage, InputError, Rejected
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-
-_YEAR = re.compile(r"_?(19|20)\d\d$")
 
 
 # ---------------------------------------------------------------- the files
@@ -55,12 +54,6 @@ def find(path: Path, name: re.Pattern[str], folders: Collection[str] = ()) -> li
 def _part(file: Path, match: re.Match[str] | None) -> Part:
     split = None if match is None else match.groupdict().get("split")
     return Part(file, None if split is None else plain_split(split))
-
-
-def plain_split(name: str) -> str:
-    """A split's common name: "validation" for val2014 and dev; one that has no common name (trainA) stays as it is."""
-    name = _YEAR.sub("", name)
-    return SPLITS.get(name.casefold(), name)
 
 
 def choose(parts: list[Part], split: str | None, path: Path, wanted: str) -> list[Part]:
@@ -105,13 +98,8 @@ class Pictures:
     """
 
     def __init__(self, home: Path, folders: Sequence[str], images: str | None = None) -> None:
-        self.root = home
-        self._folders = list(folders)
-        if images is not None:
-            self.root = Path(os.path.normpath(home / Path(images).expanduser()))
-            self._folders = ["", *(folder for folder in folders if folder)]
-            if not self.root.is_dir():
-                raise InputError(f"{self.root}: option 'images': expected a folder of pictures")
+        self.root = home if images is None else pictures_root(home, images)
+        self._folders = list(folders) if images is None else ["", *(folder for folder in folders if folder)]
 
     def search(self, *names: str) -> str | None:
         """The path from `root` of the first of these names that is a file."""

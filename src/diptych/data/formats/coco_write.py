@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 from diptych.data import masks
 from diptych.data.formats.boxes import Box
-from diptych.data.formats.written import Pictures, safe_name
-from diptych.images import BadImage, decode, read_bytes
+from diptych.data.formats.written import Names, Pictures, bytes_of
+from diptych.images import BadImage, decode
 from diptych.types import EncodedImage, InputError, Mask, Object, Sample
+
+_UNSAFE = re.compile(r"[^\w\-.]+", re.ASCII)  # in the name of a split
 
 
 def write(samples: Iterable[Sample], folder: Path) -> dict[str, int]:
@@ -34,16 +37,17 @@ def write(samples: Iterable[Sample], folder: Path) -> dict[str, int]:
     if folder.exists() and any(folder.iterdir()):
         raise InputError(f"{folder}: expected an empty or a new folder to write COCO into")
     parts: dict[str | None, _Part] = {}
+    names = Names()
     left: Counter[str] = Counter()
     for sample in samples:
         if sample.split not in parts:
-            inner = folder / "images" / safe_name(sample.split) if sample.split else folder / "images"
-            parts[sample.split] = _Part(Pictures(inner))
+            name = names.free(_UNSAFE.sub("_", sample.split).strip(".")[:100] or "_") if sample.split else ""
+            parts[sample.split] = _Part(Pictures(folder / "images" / name), name)
         try:
             parts[sample.split].add(sample, left)
         except BadImage as error:
             left[error.reason] += 1
-    ordered = list(parts.values()) or [_Part(Pictures(folder / "images"))]
+    ordered = list(parts.values()) or [_Part(Pictures(folder / "images"), "")]
     images = [row for part in ordered for row in part.images]
     objects = [row for part in ordered for row in part.objects]
     new_image = _numbering([row["id"] for row in images])
@@ -54,16 +58,17 @@ def write(samples: Iterable[Sample], folder: Path) -> dict[str, int]:
         row["id"], row["image_id"] = new_object(row["id"]), row["image"]["id"]
         del row["image"]
     (folder / "annotations").mkdir(parents=True)
-    for split, part in zip(parts or [None], ordered):
-        part.save(folder / "annotations", f"_{safe_name(split)}" if split else "")
+    for part in ordered:
+        part.save(folder / "annotations")
     return dict(left)
 
 
 class _Part:
-    """What stands in the files of one split."""
+    """What stands in the files of one split; `name` is its name in theirs."""
 
-    def __init__(self, pictures: Pictures) -> None:
+    def __init__(self, pictures: Pictures, name: str) -> None:
         self.pictures = pictures
+        self.name = name
         self.images: list[dict[str, Any]] = []
         self.objects: list[dict[str, Any]] = []
         self.captions: list[tuple[dict[str, Any], str]] = []
@@ -74,7 +79,7 @@ class _Part:
         if len(sample.images) != 1:
             raise BadImage("not one picture", f"sample '{sample.id}' has {len(sample.images)}")
         picture = sample.images[0]
-        data = picture.data if picture.data is not None else read_bytes(Path(picture.path or ""))
+        data = bytes_of(picture)
         width, height = decode(data).size
         name = self.pictures.add(EncodedImage(data), sample.texts.get("file_name") or sample.id).rsplit("/", 1)[-1]
         image: dict[str, Any] = {"id": sample.id, "file_name": name, "height": height, "width": width}
@@ -111,7 +116,8 @@ class _Part:
             **({"attributes": thing.attributes} if thing.attributes else {}),
         }
 
-    def save(self, folder: Path, suffix: str) -> None:
+    def save(self, folder: Path) -> None:
+        suffix = f"_{self.name}" if self.name else ""
         categories = [
             {"id": id, "name": name, "supercategory": "", **({} if thing else {"isthing": 0})}
             for (name, thing), id in self.categories.items()

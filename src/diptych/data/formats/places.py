@@ -11,6 +11,7 @@ from diptych.data.formats.records import SNIFFED
 from diptych.data.formats.rows import SPLITS
 from diptych.types import InputError
 
+_YEAR = re.compile(r"_?(19|20)\d\d$")
 _KEY = re.compile(rb'"(\w{1,40})"\s*:')
 _TRIED = 20  # pictures that are looked for to tell which folder holds them
 
@@ -37,9 +38,9 @@ def root_of(path: Path) -> Path:
 
 def pictures_root(root: Path, images: str) -> Path:
     """Where picture paths start: `root`, or the folder named by the option `images`, which may be relative to it."""
-    base = (root / Path(images).expanduser()) if images else root
+    base = Path(os.path.normpath(root / Path(images).expanduser())) if images else root
     if not base.is_dir():
-        raise InputError(f"{base}: option images: expected a folder")
+        raise InputError(f"{base}: option 'images': expected a folder of pictures")
     return base
 
 
@@ -61,5 +62,6 @@ def below(folders: Iterable[Path]) -> Iterator[Path]:
 
 
 def plain_split(name: str) -> str | None:
-    """The split that a name like "val2017" or "train" means: "validation", "train"; another name is its own."""
-    return SPLITS.get(name.rstrip("0123456789").casefold(), name) or None
+    """A split's common name: "validation" for val2014 and dev; one that has no common name (trainA) stays as it is."""
+    name = _YEAR.sub("", name) or name
+    return SPLITS.get(name.casefold(), name) or None

@@ -10,7 +10,11 @@ from diptych.images import HEADER_BYTES, read_bytes
 from diptych.types import EncodedImage
 
 _UNSAFE = re.compile(r"[^\w\-]+", re.ASCII)
-_SUFFIXES = ((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"II*\0", ".tif"))
+_SUFFIXES = (
+    *((b"\xff\xd8\xff", ".jpg"), (b"\x89PNG", ".png"), (b"GIF8", ".gif"), (b"BM", ".bmp"), (b"qoif", ".qoi")),
+    *((b"II*\0", ".tif"), (b"MM\0*", ".tif"), (b"\0\0\0\x0cjP", ".jp2"), (b"\xff\x4f\xff\x51", ".jp2")),
+    *((b"\0\0\1\0", ".ico"), *((b"P%d" % kind, ".ppm") for kind in range(1, 7))),
+)
 
 
 class Pictures:
@@ -18,22 +22,33 @@ class Pictures:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._taken: Counter[str] = Counter()
+        self._names = Names()
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, image: EncodedImage, id: str) -> str:
         """Raises `BadImage` if the picture is a file that cannot be read."""
-        data = image.data if image.data is not None else read_bytes(Path(image.path or ""))
-        name = self._free(safe_name(id)) + suffix_of(data)
+        data = bytes_of(image)
+        name = self._names.free(safe_name(id)) + suffix_of(data)
         (self.folder / name).write_bytes(data)
         return f"{self.folder.name}/{name}"
 
-    def _free(self, stem: str) -> str:
-        key = stem.casefold()  # some file systems do not tell A from a
+
+class Names:
+    """Names of files that are taken; some file systems do not tell A from a."""
+
+    def __init__(self) -> None:
+        self._taken: Counter[str] = Counter()
+
+    def free(self, stem: str) -> str:
+        """`stem`, with "-2", "-3", ... if it is taken."""
+        key = stem.casefold()
         self._taken[key] += 1
-        if self._taken[key] == 1:
-            return stem
-        return self._free(f"{stem}-{self._taken[key]}")
+        return stem if self._taken[key] == 1 else self.free(f"{stem}-{self._taken[key]}")
+
+
+def bytes_of(image: EncodedImage) -> bytes:
+    """A picture's encoded bytes. Raises `BadImage` if it is a file that cannot be read."""
+    return image.data if image.data is not None else read_bytes(Path(image.path or ""))
 
 
 def safe_name(id: str) -> str:
@@ -48,4 +63,6 @@ def suffix_of(data: bytes) -> str:
     head = data[:HEADER_BYTES]
     if head[8:12] == b"WEBP":
         return ".webp"
+    if head[4:11] == b"ftypavi":
+        return ".avif"
     return next((suffix for signature, suffix in _SUFFIXES if head.startswith(signature)), ".img")
