@@ -146,6 +146,7 @@ def build(path: Path) -> tuple[Any, list[Rejected]]:
     """Walk through a tar file's headers and group its members by key. Raises `InputError` if it is compressed."""
     rows: dict[str, list[Member]] = {}
     last: dict[str, str] = {}  # key -> the key of its newest row; they differ once a name has come twice
+    repeats: dict[str, int] = {}  # key -> the number of its newest row
     seen: set[tuple[str, str]] = set()
     rejected: list[Rejected] = []
     for found in walk(path):
@@ -159,10 +160,11 @@ def build(path: Path) -> tuple[Any, list[Rejected]]:
         key, suffix = match[1], match[2].lower()
         row = last.get(key, key)
         if (row, suffix) in seen:  # the same name once more: another sample, as if the tar had been written twice
-            n = 2
+            n = repeats.get(key, 1) + 1
             while f"{key}#{n}" in rows:
                 n += 1
-            row = last[key] = f"{key}#{n}"
+            repeats[key], row = n, f"{key}#{n}"
+            last[key] = row
         seen.add((row, suffix))
         rows.setdefault(row, []).append(Member(suffix, offset, size))
     columns = [

@@ -81,7 +81,7 @@ class DatasetWriter:
         self._rows_per_shard = rows_per_shard
         self._group: list[Sample] = []
         self._group_bytes = 0
-        self._ids: set[str] = set()
+        self._ids: dict[str, int] = {}
         self._shards: list[dict[str, Any]] = []
         self._parquet: Any = None
         self._shard_rows = 0
@@ -112,11 +112,7 @@ class DatasetWriter:
         """Add one sample. An id that is already taken gets '#2', '#3', ... appended; the id in use is returned."""
         if not isinstance(sample.id, str) or not sample.id:
             raise InputError(f"sample {self.rows}: id: expected a non-empty string, got {sample.id!r}")
-        given, n = sample.id, 1
-        while sample.id in self._ids:
-            n += 1
-            sample.id = f"{given}#{n}"
-        self._ids.add(sample.id)
+        sample.id = free_id(sample.id, self._ids)
         self._group.append(sample)
         self._group_bytes += sum(len(image.data or b"") for image in sample.images)
         self.rows += 1
@@ -214,6 +210,17 @@ class DatasetWriter:
         for path in left:
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def free_id(id: str, taken: dict[str, int]) -> str:
+    """`id`, with "#2", "#3", ... if it is taken; notes it in `taken`: id -> the last of these numbers."""
+    n = taken.get(id, 0) + 1
+    while n > 1 and f"{id}#{n}" in taken:
+        n += 1
+    taken[id] = n
+    free = id if n == 1 else f"{id}#{n}"
+    taken.setdefault(free, 1)
+    return free
 
 
 def _is_empty_folder(path: Path) -> bool:

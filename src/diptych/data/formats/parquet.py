@@ -26,8 +26,9 @@ from diptych.data.formats.rows import (
     merge_by_picture,
     sample_of,
 )
+from diptych.data.formats.written import bytes_of
 from diptych.data.writer import DatasetWriter
-from diptych.images import BadImage, read_bytes
+from diptych.images import BadImage
 from diptych.types import EncodedImage, InputError, Rejected, Sample
 
 SUFFIXES = (".parquet", ".pq")
@@ -90,16 +91,12 @@ def write(samples: Iterable[Sample], folder: Path) -> dict[str, int]:
     with DatasetWriter(folder) as writer:
         for sample in samples:
             try:
-                images = [_with_bytes(image) for image in sample.images]
+                images = [EncodedImage(bytes_of(image), image.path) for image in sample.images]
             except BadImage as error:
                 writer.reject(Rejected(sample.id, error.reason, error.detail))
             else:
                 writer.write(replace(sample, images=images))
     return dict(writer.rejected)
-
-
-def _with_bytes(image: EncodedImage) -> EncodedImage:
-    return image if image.data is not None else EncodedImage(read_bytes(Path(image.path or "")), image.path)
 
 
 def holds_pictures(file: Path) -> bool:

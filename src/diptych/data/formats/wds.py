@@ -18,32 +18,20 @@ from typing import Any
 from urllib.parse import quote
 
 from diptych.data.formats.rows import Rows
+from diptych.data.formats.written import bytes_of, suffix_of
 from diptych.data.schema import to_row
 from diptych.data.shards import shards_of, tars_in
 from diptych.data.tar_index import open_index, open_indexes
 from diptych.data.tar_store import MARK, TarStore, kind_of
-from diptych.images import BadImage, read_bytes
-from diptych.types import EncodedImage, InputError, Sample
+from diptych.data.writer import free_id
+from diptych.images import BadImage
+from diptych.types import InputError, Sample
 
 VERSION = 1  # of the JSON
 SHARD_ROWS = 10_000
 SHARD_BYTES = 512 << 20
 MAX_KEY = 120  # characters; a longer id is cut and told apart by its hash
 PROBED = 8  # samples looked at to tell the format
-
-_SUFFIXES = {
-    b"\xff\xd8\xff": "jpg",
-    b"\x89PNG": "png",
-    b"GIF8": "gif",
-    b"BM": "bmp",
-    b"II*\0": "tif",
-    b"MM\0*": "tif",
-    b"\0\0\0\x0cjP": "jp2",
-    b"\xff\x4f\xff\x51": "jp2",
-    b"qoif": "qoi",
-    b"\0\0\1\0": "ico",
-    b"P": "ppm",
-}
 
 
 def recognise(path: Path) -> bool:
@@ -83,10 +71,10 @@ def write(samples: Iterable[Sample], folder: Path) -> Mapping[str, int]:
     if any(folder.glob("*.tar")):
         raise InputError(f"{folder}: holds tar files already; give an empty or a new folder")
     left: Counter[str] = Counter()
-    shard, taken = _Shard(folder, 0), set[str]()
+    shard, taken = _Shard(folder, 0), dict[str, int]()
     try:
         for sample in samples:
-            id = _free(sample.id, taken)
+            id = free_id(sample.id, taken)
             try:
                 members = _members(sample, id)
             except BadImage as error:
@@ -136,25 +124,15 @@ class _Shard:
         self._part.unlink(missing_ok=True)
 
 
-def _free(id: str, taken: set[str]) -> str:
-    """The id, with "#2", "#3", ... if it is taken."""
-    free, n = id, 1
-    while free in taken:
-        n += 1
-        free = f"{id}#{n}"
-    taken.add(free)
-    return free
-
-
 def _members(sample: Sample, id: str) -> dict[str, bytes]:
     """The files of one sample: suffix -> bytes. Raises `BadImage` if a picture cannot be read."""
     members: dict[str, bytes] = {}
     images = []
     for number, image in enumerate(sample.images):
         entry: dict[str, Any] = {"path": image.path}
-        data = _picture(image)
-        if data is not None:
-            suffix = suffix_of(data)
+        if image.data is not None or "://" not in (image.path or ""):  # one that is only a URL stays one
+            data = bytes_of(image)
+            suffix = suffix_of(data).removeprefix(".")
             entry["member"] = f"{number}.{suffix}" if len(sample.images) > 1 else suffix
             members[entry["member"]] = data
         images.append(entry)
@@ -167,22 +145,6 @@ def _members(sample: Sample, id: str) -> dict[str, bytes]:
     filled = {name: value for name, value in row.items() if value not in (None, [])}
     members["json"] = json.dumps({MARK: VERSION, **filled}, ensure_ascii=False).encode()
     return members
-
-
-def _picture(image: EncodedImage) -> bytes | None:
-    """A picture's bytes; None for one that is only a URL."""
-    if image.data is None and image.path and "://" in image.path:
-        return None
-    return image.data if image.data is not None else read_bytes(Path(image.path or ""))
-
-
-def suffix_of(data: bytes) -> str:
-    """The suffix of a picture's format by its first bytes; "bin" for what no signature tells."""
-    if data[8:12] == b"WEBP":
-        return "webp"
-    if data[4:11] in (b"ftypavi",):
-        return "avif"
-    return next((suffix for signature, suffix in _SUFFIXES.items() if data.startswith(signature)), "bin")
 
 
 def key_of(id: str) -> str:
