@@ -12,7 +12,7 @@ import raw_pictures as raw
 
 from diptych.data import Dataset, DatasetWriter, import_dataset, open_dataset
 from diptych.data.formats import FORMATS, recognise
-from diptych.data.formats.rows import choose_columns, decode_text, split_of
+from diptych.data.formats.rows import choose_columns, decode_text, merge_by_picture, split_of
 from diptych.types import EncodedImage, InputError, Sample
 
 
@@ -57,6 +57,22 @@ def test_bare_pictures_are_labelled_by_their_subfolder(folder):
     assert found["sub/c.png"].images == [EncodedImage(raw.png(3), "sub/c.png")]  # the original bytes
     assert found["sub/c.png"].texts == {"path": "sub/c.png", "folder": "sub"}
     assert found["a.png"].captions == []
+
+
+def test_many_rows_of_one_picture_are_merged_without_comparing_each_with_each():
+    class Counted(str):
+        asked = 0
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            Counted.asked += 1
+            return str.__eq__(self, other)
+
+    captions = [Counted(i // 2) for i in range(2000)]
+    rows = (Sample(str(i), [EncodedImage(None, "a.png")], [caption]) for i, caption in enumerate(captions))
+    (merged,), gone = merge_by_picture(rows)
+    assert merged.captions == [str(i) for i in range(1000)] and gone == 1999
+    assert Counted.asked < 10_000
 
 
 def test_first_level_folders_can_be_splits(tmp_path):

@@ -104,7 +104,8 @@ def choose_columns(names: Iterable[str], image: str | None = None) -> Columns | 
 def sample_of(values: dict[str, Any], columns: Columns, images: list[EncodedImage], where: str) -> Row:
     """The sample of one row, or why there is none. `where` says where the row stands and is the id of last resort.
 
-    A row whose caption columns are all blank is rejected: in a table of pairs that is an error, not a choice.
+    A row whose caption columns are all blank is rejected: in a table of pairs that is an error, not a choice. A list
+    that is there and empty is a choice.
     """
     part = {name: _scalar(values.get(column)) or None for name, column in columns.fields.items() if name != "tags"}
     path = next((image.path for image in images if image.path), None)
@@ -120,8 +121,9 @@ def sample_of(values: dict[str, Any], columns: Columns, images: list[EncodedImag
         captions += [text.strip() for text in found if text.strip()]
         if captions and plain_name(name) not in STAND_INS:
             served.add(name)
-    if (columns.captions or columns.numbered) and not captions:
-        return Rejected(id, "caption empty", f"{where}: {', '.join((*columns.numbered, *columns.captions))}")
+    named = (*columns.numbered, *columns.captions)
+    if named and not captions and not any(values.get(name) == [] for name in named):
+        return Rejected(id, "caption empty", f"{where}: {', '.join(named)}")
     side = {name: _scalar(values.get(name)) for name in columns.side if name not in served}
     texts = {name: text for name, text in side.items() if text is not None}
     tags = _tags(values.get(columns.fields["tags"])) if "tags" in columns.fields else []
@@ -148,7 +150,7 @@ def sample_of(values: dict[str, Any], columns: Columns, images: list[EncodedImag
 
 def merge_by_picture(rows: Iterable[Row]) -> tuple[list[Row], int]:
     """Rows of one picture made one sample with all their captions; the second value counts the rows merged away."""
-    first: dict[str, Sample] = {}
+    first: dict[str, tuple[Sample, set[str], set[str]]] = {}  # with its captions and tags: one may have thousands
     merged: list[Row] = []
     gone = 0
     for row in rows:
@@ -156,13 +158,14 @@ def merge_by_picture(rows: Iterable[Row]) -> tuple[list[Row], int]:
         if isinstance(row, Rejected) or path is None:
             merged.append(row)
         elif path not in first:
-            first[path] = row
+            first[path] = row, set(row.captions), set(row.tags)
             merged.append(row)
         else:
             gone += 1
-            kept = first[path]
-            kept.captions += [caption for caption in row.captions if caption not in kept.captions]
-            kept.tags += [tag for tag in row.tags if tag not in kept.tags]
+            kept, captions, tags = first[path]
+            for own, known, new in ((kept.captions, captions, row.captions), (kept.tags, tags, row.tags)):
+                own += [text for text in new if text not in known]
+                known.update(new)
             kept.texts = row.texts | kept.texts
             for name in ("label", "source", "license", "url", "creator", "split"):
                 setattr(kept, name, getattr(kept, name) or getattr(row, name))
