@@ -47,13 +47,13 @@ def open_dataset(address: str | Path, progress: Progress | None = None) -> Datas
     kind, rest, options = split_address(address)
     if kind is not None and kind in LIVE:
         return open_live(kind, rest, options)
+    path = Path(rest).expanduser()
+    if kind in (None, "parquet") and not options and is_store(path):
+        return Dataset.open(path)
     if kind is None:
-        path = Path(rest).expanduser()
         if not path.exists():
             known = ", ".join(BUILTIN)
             raise InputError(f"{address}: no such dataset; expected a built-in name ({known}), a file or a folder")
-        if is_store(path):
-            return Dataset.open(path)
         for live in LIVE:
             if live in FORMATS and FORMATS[live].recognise(path):
                 return open_live(live, str(path), options)

@@ -173,7 +173,7 @@ def _open(source: str | Path) -> tuple[str, Rows, Path | None]:
         dataset = open_live(kind, rest, options)
         return kind, Rows(f"{kind}, {len(dataset):,} samples", iter(dataset), len(dataset)), None
     at = locate(source)
-    if at.kind is None and is_store(at.path):
+    if at.kind in (None, "parquet") and is_store(at.path):
         dataset = Dataset.open(at.path)
         return "diptych", Rows(f"a Diptych dataset of {len(dataset):,} samples", iter(dataset), len(dataset)), at.path
     name = at.kind or formats.recognise(at.path)
