@@ -63,15 +63,17 @@ def test_parquet_gives_every_field_back(dataset, tmp_path):
     assert report.left_out == {} and report.samples == 4
     again = open_dataset(tmp_path / "out")
     assert list(again) == list(dataset) and again[0] == full_sample() and again.name == "out"
+    assert list(open_dataset(f"parquet:{tmp_path / 'out'}")) == list(dataset)
+    assert import_dataset(f"parquet:{tmp_path / 'out'}", tmp_path / "copy").rows == 4
 
 
 def test_chat_round_trip(dataset, tmp_path):
     report = export_dataset(dataset, f"chat:{tmp_path / 'out'}")
-    assert report.left_out == {}
+    assert report.left_out == {"nothing to say": 1}  # no picture to be described
     assert recognise(tmp_path / "out") == "chat"
     again = open_dataset(tmp_path / "out")
-    assert again.ids == ["a/b.c", "plain", "pair", "words"]
-    assert [bytes_of(s) for s in again] == [bytes_of(s) for s in dataset]
+    assert again.ids == ["a/b.c", "plain", "pair"]
+    assert [bytes_of(s) for s in again] == [bytes_of(s) for s in dataset.take([0, 1, 2])]
     assert again[0].messages == full_sample().messages
     assert again[1].messages == [Message("user", "<image>\nDescribe the picture."), Message("assistant", "a dog")]
     assert again[2].messages == [Message("user", "<image>\n<image>\n?"), Message("assistant", "x")]
@@ -96,6 +98,36 @@ def test_table_and_folder_round_trip_and_say_what_they_leave_out(dataset, tmp_pa
     for name in ("id", "captions", "label", "tags", "source", "license", "url", "creator", "split"):
         assert getattr(got, name) == getattr(want, name), name
     assert got.texts["title"] == "Cat" and bytes_of(got) == bytes_of(want)
+
+
+def test_words_that_look_like_a_picture_are_left_out_of_chat(tmp_path):
+    with DatasetWriter(tmp_path / "d") as out:
+        out.write(Sample("a", [EncodedImage(raw.png(1))], ["the <image> tag of a page"]))
+        out.write(Sample("b", [EncodedImage(raw.png(2))], ["a page"]))
+    report = export_dataset(Dataset.open(tmp_path / "d"), f"chat:{tmp_path / 'out'}")
+    assert report.left_out == {"more places than pictures": 1} and open_dataset(tmp_path / "out").ids == ["b"]
+
+
+def test_a_folder_keeps_pictures_that_have_no_caption(tmp_path):
+    with DatasetWriter(tmp_path / "d") as out:
+        out.write(Sample("a", [EncodedImage(raw.png(1))], ["a cat"]))
+        out.write(Sample("b", [EncodedImage(raw.png(2))], label="cat"))
+        out.write(Sample("c", [EncodedImage(raw.png(3))], texts={"title": "No caption"}))
+    for rows in ([0, 1, 2], [1, 2]):
+        export_dataset(Dataset.open(tmp_path / "d").select(rows), f"folder:{tmp_path / str(len(rows))}")
+        again = open_dataset(tmp_path / str(len(rows)))
+        assert again.card["rejected"] == {} and again.ids == ["abc"[row] for row in rows]
+        assert again.column("captions")[-2:] == [[], []] and again.column("texts.title")[-1] == "No caption"
+
+
+def test_odd_captions_survive_a_table(tmp_path):
+    captions = ['two\nlines, "quoted"\tand a tab', "a\rb", "c\r\nd", '"all quoted"', "# no comment", "ü \u2028 x"]
+    with DatasetWriter(tmp_path / "d") as out:
+        out.write(Sample("a", [EncodedImage(raw.png(1))], captions))
+    export_dataset(Dataset.open(tmp_path / "d"), f"table:{tmp_path / 'out'}")
+    again = open_dataset(tmp_path / "out" / "pairs.tsv")
+    assert again.column("captions") == [[c.replace("\r\n", "\n").replace("\r", "\n") for c in captions]]
+    assert again.card["rejected"] == {}
 
 
 def test_a_view_exports_its_own_rows(dataset, tmp_path):
@@ -132,11 +164,12 @@ def test_names_of_files_are_safe_and_distinct(tmp_path):
     with DatasetWriter(tmp_path / "d") as out:
         for id in ("x/A", "y/a", "z/a", "a-2"):
             out.write(Sample(id, [EncodedImage(raw.png(len(id)))], [id]))
-    export_dataset(Dataset.open(tmp_path / "d"), f"folder:{tmp_path / 'f'}")
+    export_dataset(Dataset.open(tmp_path / "d"), f"table:{tmp_path / 'f'}")
     names = [path.name.casefold() for path in (tmp_path / "f" / "images").iterdir()]
     assert len(set(names)) == 4
     assert open_dataset(tmp_path / "f").column("captions") == [["x/A"], ["y/a"], ["z/a"], ["a-2"]]
     assert suffix_of(raw.jpeg(1)) == ".jpg" and suffix_of(raw.png(1)) == ".png" and suffix_of(b"") == ".img"
+    assert suffix_of(b"MM\0*") == ".tif" and suffix_of(b"P6 1 1 255\n") == ".ppm" and suffix_of(b"PK") == ".img"
 
 
 # ---------------------------------------------------------------- reading conversations of other people

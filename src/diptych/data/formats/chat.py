@@ -54,8 +54,9 @@ def listing(path: Path) -> Iterator[Path]:
 def write(samples: Iterable[Sample], folder: Path) -> dict[str, int]:
     """Write `chat.jsonl` and `images/`; returns what was left out: reason -> number.
 
-    A sample without messages becomes a conversation of its questions, or a request to describe the picture that its
-    first caption answers. Questions without an answer are left out.
+    A sample without messages becomes a conversation of its questions, or a request to describe its picture that its
+    first caption answers. Questions without an answer are left out, and so is a sample whose texts hold `<image>` as
+    plain words: it would be read as one more picture.
     """
     pictures = Pictures(folder / "images")
     left: dict[str, int] = {}
@@ -64,7 +65,9 @@ def write(samples: Iterable[Sample], folder: Path) -> dict[str, int]:
             messages = sample.messages or _conversation(sample)
             try:
                 if not messages:
-                    raise BadImage("nothing to say", f"sample '{sample.id}' has no messages, questions or captions")
+                    raise BadImage("nothing to say", f"sample '{sample.id}' has no messages, answers or captions")
+                if sum(message.text.count(IMAGE) for message in messages) > len(sample.images):
+                    raise BadImage("more places than pictures", f"sample '{sample.id}' has too few for its {IMAGE}")
                 images = [pictures.add(image, sample.id) for image in sample.images]
             except BadImage as error:
                 left[error.reason] = left.get(error.reason, 0) + 1
@@ -78,7 +81,7 @@ def write(samples: Iterable[Sample], folder: Path) -> dict[str, int]:
 def _conversation(sample: Sample) -> list[Message]:
     asked = [question for question in sample.questions if question.answers]
     turns = [(question.question, max(question.answers, key=question.answers.count)) for question in asked]
-    if not turns and sample.captions:
+    if not turns and sample.captions and sample.images:
         turns = [(DESCRIBE, sample.captions[0])]
     head = "".join(f"{IMAGE}\n" for _ in sample.images)
     found = []

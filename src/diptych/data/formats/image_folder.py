@@ -83,24 +83,26 @@ def listing(path: Path) -> Iterator[Path]:
 def write(samples: Iterable[Sample], folder: Path) -> dict[str, int]:
     """Write `images/` and `metadata.jsonl`, whose `file_name` Hugging Face's imagefolder understands as well.
 
-    Returns what was left out: a folder of pictures has no room for annotations or for samples of several pictures.
+    Pictures are named by number: imagefolder reads a split out of names like "scene-train-7" and then overlooks the
+    metadata. Returns what was left out: a folder of pictures has no room for annotations or for samples of several
+    pictures.
     """
     pictures = Pictures(folder / "images")
     left: Counter[str] = Counter()
     with (folder / "metadata.jsonl").open("w", encoding="utf-8") as file:
-        for sample in samples:
+        for number, sample in enumerate(samples):
             if len(sample.images) != 1:
                 left["not one picture"] += 1
                 continue
             try:
-                path = pictures.add(sample.images[0], sample.id)
+                path = pictures.add(sample.images[0], f"{number:06d}")
             except BadImage as error:
                 left[error.reason] += 1
                 continue
             fields = {"file_name": path, "id": sample.id, "captions": sample.captions, "tags": sample.tags}
             fields |= {name: getattr(sample, name) for name in ("label", *PROVENANCE)}
             own = {name: text for name, text in sample.texts.items() if name not in (*fields, "folder", "path")}
-            fields = {name: value for name, value in (fields | own).items() if value}
+            fields = {name: value for name, value in (fields | own).items() if value or name == "captions"}
             file.write(json.dumps(fields, ensure_ascii=False) + "\n")
     return dict(left)
 

@@ -145,7 +145,7 @@ def write(samples: Iterable[Sample], folder: Path) -> dict[str, int]:
             except BadImage as error:
                 left[error.reason] += 1
                 continue
-            rows.writerows((path, caption) for caption in sample.captions)
+            rows.writerows((path, _plain_breaks(caption)) for caption in sample.captions)
     return dict(left)
 
 
@@ -171,7 +171,12 @@ def _json_object(line: str, where: str) -> Record:
 
 def _lines(text: str) -> list[str]:
     """Lines of any platform. Not str.splitlines: a line separator within a caption does not end a row."""
-    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    return _plain_breaks(text).split("\n")
+
+
+def _plain_breaks(text: str) -> str:
+    """Line breaks of any platform as "\\n"; the csv module would write a lone "\\r" without quotes."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 # ---------------------------------------------------------------- delimited text
