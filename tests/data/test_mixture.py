@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import raw_pictures as raw
 
-from diptych.data import Dataset, DatasetWriter, import_dataset, open_dataset
+from diptych.data import Dataset, DatasetWriter, export_dataset, import_dataset, open_dataset
 from diptych.types import EncodedImage, InputError, Sample
 
 
@@ -88,6 +88,18 @@ def test_what_is_absent_is_said(folder):
         mixture(folder, text)
     mixed = mixture(folder, text + "optional = true\n")
     assert mixed.card["parts"][3] == {"name": "COCO", "state": "absent", "expected": 900_000, "rows": 0, "taken": 0}
+
+
+def test_optional_parts_that_are_no_single_file_are_found(folder):
+    export_dataset(open_dataset(folder / "pairs"), f"wds:{folder / 'shards'}")
+    parts = ("clipart", "scenes:?n=2&size=32", "wds:shards/{00000..00000}.tar", "wds:shards/*.tar", "mix:pmd?root=.")
+    absent = ("wds:none-{0..3}.tar", "mix:none.toml", "pairs/none")
+    text = "".join(f'[[parts]]\ndata = "{data}"\noptional = true\n' for data in (*parts, *absent))
+    found = {part["name"]: part["state"] for part in mixture(folder, text).card["parts"]}
+    assert found == dict.fromkeys(parts, "present") | dict.fromkeys(absent, "absent")
+    text = '[[parts]]\ndata = "wds:shards/{00000..00001}.tar"\noptional = true\n'
+    with pytest.raises(InputError, match="00001.tar: no such file"):  # half of it is no optional whole
+        mixture(folder, text)
 
 
 def test_the_mixture_of_flava_is_seventy_million_pairs(tmp_path):

@@ -22,6 +22,7 @@ import hashlib
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from glob import glob
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ import pyarrow.compute as pc
 from diptych.config import parse, read_file, strict
 from diptych.data.importing import split_address
 from diptych.data.schema import SCHEMA
+from diptych.data.shards import written_out
 from diptych.data.store import Dataset, Rows, table_of
 from diptych.types import InputError, Sample
 
@@ -147,7 +149,7 @@ def open_mixture(rest: str, options: Mapping[str, str]) -> Dataset:
     """
     if set(options) - {"root"}:
         raise InputError(f"mix:{rest}: no option '{min(set(options) - {'root'})}'; it has root")
-    packaged = FOLDER / f"{rest}.toml"
+    packaged = _packaged(rest)
     path = packaged if packaged.is_file() else Path(rest).expanduser()
     mixture = parse(Mixture, read_file(path), str(path))
     root = Path(options.get("root", path.parent)).expanduser().resolve()
@@ -158,7 +160,7 @@ def open_mixture(rest: str, options: Mapping[str, str]) -> Dataset:
     for number, part in enumerate(mixture.parts):
         name = part.name or part.data
         address = _rooted(part.data, root)
-        if part.optional and not Path(split_address(address)[1]).exists():
+        if part.optional and _is_absent(address):
             facts.append({"name": name, "state": "absent", "expected": part.expected, "rows": 0, "taken": 0})
             continue
         try:
@@ -191,11 +193,29 @@ def _chosen(count: int, part: Part, generator: np.random.Generator) -> tuple[Row
 
 
 def _rooted(address: str, root: Path) -> str:
-    """The address with a path that starts from `root`; built-in names and generated data stay as they are."""
-    from diptych.data import BUILTIN
-
-    kind = split_address(address)[0]
-    if kind == "scenes" or address in BUILTIN:
+    """The address with a path that starts from `root`, if it has a path."""
+    if _needs_no_file(address):
         return address
+    kind = split_address(address)[0]
     head, rest = (f"{kind}:", address[len(kind) + 1 :]) if kind is not None else ("", address)
     return head + os.path.join(root, os.path.expanduser(rest))
+
+
+def _is_absent(address: str) -> bool:
+    """Whether nothing is there of what an address, as `_rooted` gives it, leads to."""
+    kind, rest, _ = split_address(address)
+    names = written_out(rest) if kind == "wds" else []
+    return not (_needs_no_file(address) or Path(rest).exists() or any(map(glob, names)))
+
+
+def _needs_no_file(address: str) -> bool:
+    """Whether an address is of built-in or generated data, or of a mixture in the package."""
+    from diptych.data import BUILTIN
+
+    kind, rest, _ = split_address(address)
+    return kind == "scenes" or address in BUILTIN or (kind == "mix" and _packaged(rest).is_file())
+
+
+def _packaged(name: str) -> Path:
+    """Where a mixture of that name would lie in the package."""
+    return FOLDER / f"{name}.toml"
