@@ -7,12 +7,15 @@ import random
 import signal
 import threading
 
+import datasets
+import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from diptych.data import parquet_store, writer
 from diptych.data.store import SCHEMA, Dataset, DatasetWriter, image_source, is_store
+from diptych.data.writer import free_id
 from diptych.images import BadImage
 from diptych.types import EncodedImage, InputError, Mask, Object, Question, Rejected, Relation, Sample
 
@@ -148,6 +151,18 @@ def test_split_keeps_equal_values_together_and_is_stable(tmp_path):
     # the side of a row depends on its own value alone
     part = dataset.select(range(0, 200, 7))
     assert set(part.split(0.3, by="texts.title", seed=1)[1].ids) == set(part.ids) & set(held.ids)
+
+
+def test_one_id_for_all_rows_costs_no_search_each():
+    class Counted(dict):
+        asked = 0
+
+        def __contains__(self, key):
+            Counted.asked += 1
+            return super().__contains__(key)
+
+    taken = Counted()
+    assert [free_id("a", taken) for _ in range(1000)][-1] == "a#1000" and Counted.asked <= 2000
 
 
 def test_split_hashes_rows_without_a_value_by_their_id(tmp_path):
@@ -324,7 +339,6 @@ def test_other_engines_read_it_as_it_is(tmp_path):
     table = pq.read_table(tmp_path / "d" / "data-00000.parquet")
     assert table.schema.field("images").type.value_type.field("bytes").type == "binary"
     assert table.column("images")[3].as_py() == [{"bytes": b"\x03" * 40, "path": "3.png"}]
-    duckdb = pytest.importorskip("duckdb")
     query = (
         f"select id, captions[1], images[1].path, texts[1].text from '{files}' where creator = 'creator2' order by id"
     )
@@ -335,7 +349,6 @@ def test_other_engines_read_it_as_it_is(tmp_path):
 
 
 def test_hugging_face_datasets_reads_it_as_it_is(tmp_path):
-    datasets = pytest.importorskip("datasets")
     with DatasetWriter(tmp_path / "d", rows_per_shard=3) as out:
         out.reject(Rejected("x", "row broken"))
         for sample in make(tmp_path / "whole", 10):
