@@ -153,6 +153,27 @@ def test_split_keeps_equal_values_together_and_is_stable(tmp_path):
     assert set(part.split(0.3, by="texts.title", seed=1)[1].ids) == set(part.ids) & set(held.ids)
 
 
+def test_a_table_of_some_rows_reads_their_row_groups_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "GROUP_ROWS", 7)
+    dataset = make(tmp_path / "d", 100, rows_per_shard=21)
+    whole, read = dataset.table(), []
+    plain = parquet_store.ParquetStore._read
+
+    def noted(store, shard, groups, columns):
+        read.extend((shard, group) for group in groups)
+        return plain(store, shard, groups, columns)
+
+    monkeypatch.setattr(parquet_store.ParquetStore, "_read", noted)
+    random = np.random.default_rng(0)
+    for rows in (*(random.integers(0, 100, n) for n in (1, 5, 60)), np.array([99, 0, 0, 50])):
+        assert dataset.table(rows).equals(whole.take(rows))
+        assert dataset.select(rows[::-1]).table([0, -1]).equals(whole.take(rows[[-1, 0]]))
+    read.clear()
+    assert len(dataset.table([])) == 0 and read == []
+    assert dataset.table([24, 22, 99], ("id",)).column("id").to_pylist() == ["row24", "row22", "row99"]
+    assert read == [(1, 0), (4, 2)]
+
+
 def test_one_id_for_all_rows_costs_no_search_each():
     class Counted(dict):
         asked = 0

@@ -64,7 +64,9 @@ def show(
 
 def describe(dataset: Dataset) -> dict[str, Any]:
     """How many samples fill each field, how long captions are, the commonest values, and what was rejected."""
-    table = dataset.table(fields=[name for name in dataset.table([]).schema.names if name != "images"])
+    from diptych.data.store import SCHEMA
+
+    table = dataset.table(fields=[name for name in SCHEMA.names if name != "images"])
     filled = {name: _filled(table.column(name)) for name in table.schema.names}
     for top in ("texts", "scores"):
         if filled.pop(top):

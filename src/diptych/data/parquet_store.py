@@ -116,15 +116,29 @@ class ParquetStore:
         return [sample for sample in samples if sample is not None]
 
     def table(self, rows: Rows | None, fields: Collection[str]) -> Any:
-        """Some fields of the rows (None: of all) as an Arrow table in `SCHEMA`'s types."""
+        """Some fields of the rows (None: of all) as an Arrow table in `SCHEMA`'s types.
+
+        Only the row groups that hold a wanted row are read.
+        """
         names = [name for name in SCHEMA.names if name in fields]
         schema = pa.schema([SCHEMA.field(name) for name in names])
-        parts = [schema.empty_table()]
+        parts, read = [schema.empty_table()], 0
+        places = np.zeros(0 if rows is None else len(rows), dtype=np.int64)  # of the rows within what is read
+        owner = None if rows is None else np.searchsorted(self.starts, rows, side="right") - 1
         for number, shard in enumerate(self.shards):
-            part = shard.reader.read(columns=list(self._columns(number, fields)), use_threads=False)
-            parts.append(_widened(part, schema))
+            groups = list(range(len(shard.starts))) if rows is None else []
+            if rows is not None and len(mine := np.flatnonzero(owner == number)):
+                inner, starts = rows[mine] - self.starts[number], np.array(shard.starts)
+                touched, of = np.unique(np.searchsorted(starts, inner, side="right") - 1, return_inverse=True)
+                groups = touched.tolist()
+                sizes = [shard.metadata.row_group(group).num_rows for group in groups]
+                before = read + np.cumsum([0, *sizes])
+                places[mine] = before[of] + inner - starts[touched][of]
+                read = int(before[-1])
+            if groups:
+                parts.append(_widened(self._read(number, groups, self._columns(number, fields)), schema))
         table = pa.concat_tables(parts)
-        return table if rows is None else table.take(pa.array(rows))
+        return table if rows is None else table.take(pa.array(places))
 
     def fingerprint(self) -> str:
         """A hash of the contents: equal for equal data wherever it lies."""
@@ -155,7 +169,7 @@ class ParquetStore:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
-        table = self._read(shard, group, columns)
+        table = self._read(shard, [group], columns)
         with self._lock:
             if key not in self._cache:
                 self._cache[key] = table
@@ -164,12 +178,13 @@ class ParquetStore:
                     self._cache_bytes -= self._cache.popitem(last=False)[1].nbytes
         return table
 
-    def _read(self, shard: int, group: int, columns: tuple[str, ...]) -> Any:
+    def _read(self, shard: int, groups: list[int], columns: tuple[str, ...]) -> Any:
         file = self.shards[shard]
         try:
-            return file.reader.read_row_group(group, columns=list(columns), use_threads=False)
+            return file.reader.read_row_groups(groups, columns=list(columns), use_threads=False)
         except (pa.ArrowException, OSError) as error:
-            raise InputError(f"{file.path}: row group {group} cannot be read: {error}") from None
+            which = f"row group {groups[0]}" if len(groups) == 1 else f"one of {len(groups)} row groups"
+            raise InputError(f"{file.path}: {which} cannot be read: {error}") from None
 
     def _sample(self, row: dict[str, Any]) -> Sample:
         sample = from_row(row)
