@@ -230,6 +230,8 @@ def _tags(value: Any) -> list[str]:
 def _scalar(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
+    if value == []:
+        return None
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)
