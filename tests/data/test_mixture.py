@@ -125,6 +125,11 @@ def test_a_wrong_file_is_one_sentence(folder, text, says):
         mixture(folder, text)
 
 
+def test_a_mixture_that_is_not_there_says_which_are(folder):
+    with pytest.raises(InputError, match="no such file; the mixtures that come with the package are pmd"):
+        open_dataset(f"mix:{folder / 'none.toml'}")
+
+
 def test_an_option_that_does_not_exist_is_refused(folder):
     (folder / "mix.toml").write_text(PARTS)
     with pytest.raises(InputError, match="no option 'rot'; it has root"):

@@ -151,6 +151,9 @@ def open_mixture(rest: str, options: Mapping[str, str]) -> Dataset:
         raise InputError(f"mix:{rest}: no option '{min(set(options) - {'root'})}'; it has root")
     packaged = _packaged(rest)
     path = packaged if packaged.is_file() else Path(rest).expanduser()
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.toml")))
+        raise InputError(f"mix:{rest}: no such file; the mixtures that come with the package are {known}")
     mixture = parse(Mixture, read_file(path), str(path))
     root = Path(options.get("root", path.parent)).expanduser().resolve()
     from diptych.data import open_dataset  # which may open a mixture
