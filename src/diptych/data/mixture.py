@@ -20,7 +20,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from glob import glob
 from pathlib import Path
@@ -39,6 +41,8 @@ from diptych.types import InputError, Sample
 
 FOLDER = Path(__file__).parent / "mixtures"
 """Mixtures that come with the package: "mix:pmd?root=DIR"."""
+
+_opening: ContextVar[tuple[Path, ...]] = ContextVar("opening", default=())
 
 
 @strict
@@ -145,7 +149,7 @@ def open_mixture(rest: str, options: Mapping[str, str]) -> Dataset:
         options: "root": the folder that the parts' paths start from; the file's own by default.
 
     Raises:
-        InputError: an unknown option or field, or a part that is missing and not optional.
+        InputError: an unknown option or field, a part that is missing and not optional, or a mixture within itself.
     """
     if set(options) - {"root"}:
         raise InputError(f"mix:{rest}: no option '{min(set(options) - {'root'})}'; it has root")
@@ -167,7 +171,8 @@ def open_mixture(rest: str, options: Mapping[str, str]) -> Dataset:
             facts.append({"name": name, "state": "absent", "expected": part.expected, "rows": 0, "taken": 0})
             continue
         try:
-            dataset = open_dataset(address)
+            with _within(path):
+                dataset = open_dataset(address)
         except InputError as error:
             raise InputError(f"{path}: parts.{number} ({name}): {error}") from None
         rows, once = _chosen(len(dataset), part, np.random.default_rng([mixture.seed, number]))
@@ -182,10 +187,23 @@ def open_mixture(rest: str, options: Mapping[str, str]) -> Dataset:
     return Dataset(MixtureStore(taken), mixture.name or path.stem, None, card, address=f"mix:{rest}{query}")
 
 
+@contextmanager
+def _within(path: Path) -> Iterator[None]:
+    """While the parts of a mixture are opened. Raises `InputError` if that is under way already."""
+    around = _opening.get()
+    if path.resolve() in around:
+        raise InputError("the mixture is a part of itself")
+    token = _opening.set((*around, path.resolve()))
+    try:
+        yield
+    finally:
+        _opening.reset(token)
+
+
 def _chosen(count: int, part: Part, generator: np.random.Generator) -> tuple[Rows, int]:
     """The rows that one epoch takes of a part, and how many different ones they are."""
-    if part.weight <= 0 or (part.cap is not None and part.cap < 1):
-        raise InputError(f"{part.data}: expected a weight above 0 and a cap of at least 1")
+    if not 0 < part.weight < float("inf") or (part.cap is not None and part.cap < 1):
+        raise InputError(f"{part.data}: expected a finite weight above 0 and a cap of at least 1")
     order = generator.permutation(count)
     rows = np.sort(order[: part.cap])
     whole, share = divmod(part.weight, 1.0)
