@@ -75,6 +75,11 @@ def test_many_rows_of_one_picture_are_merged_without_comparing_each_with_each():
     assert Counted.asked < 10_000
 
 
+def test_a_file_is_no_folder(folder):
+    with pytest.raises(InputError, match="a.png: expected a folder of pictures"):
+        open_dataset(f"folder:{folder / 'a.png'}")
+
+
 def test_first_level_folders_can_be_splits(tmp_path):
     for split, label in (("train", "cat"), ("val", "dog"), ("test", "")):
         (tmp_path / "set" / split / label).mkdir(parents=True)

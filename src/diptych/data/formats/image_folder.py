@@ -50,7 +50,9 @@ def recognise(path: Path) -> bool:
 
 
 def read(path: Path) -> Rows:
-    """All pictures of the folder with what the folder says about them. Raises `InputError` for an unusable table."""
+    """All pictures of a folder with what it says about them. Raises `InputError`: no folder, or an unusable table."""
+    if not path.is_dir():
+        raise InputError(f"{path}: expected a folder of pictures")
     problems: list[Rejected] = []
     files = list(_files(path, problems))
     pictures = [file for file in files if _is_picture(path, file)]
