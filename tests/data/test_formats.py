@@ -16,11 +16,6 @@ from diptych.data.formats.rows import choose_columns, decode_text, merge_by_pict
 from diptych.types import EncodedImage, InputError, Sample
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Three pictures: a.png, b.jpg, sub/c.png."""

@@ -46,11 +46,6 @@ EXPECTED = Counter(reason for _, reason in (*FILES.values(), *CAPTIONS.values())
 GOOD = [name for name, (_, reason) in FILES.items() if reason is None]
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def folder(tmp_path):
     """Every kind of bad file, beside pictures that only look bad."""

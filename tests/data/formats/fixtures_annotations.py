@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from public_layouts import dump
 
 WIDTH, HEIGHT = 20, 12
 LICENSES = [{"url": "http://creativecommons.org/licenses/by/2.0/", "id": 4, "name": "Attribution License"}]
@@ -19,12 +20,6 @@ def picture(place: Path, seed: int = 0, width: int = WIDTH, height: int = HEIGHT
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(stream.getvalue())
     return stream.getvalue()
-
-
-def dump(place: Path, value: Any) -> Path:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(json.dumps(value))
-    return place
 
 
 def text(place: Path, value: str) -> Path:

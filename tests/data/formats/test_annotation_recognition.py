@@ -15,22 +15,6 @@ OURS = sorted({format for format, _ in LAYOUTS.values()})
 PANOPTIC = "?images=val2017&segments=annotations/panoptic_val2017"
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def layout(tmp_path):
-    """A function that makes one of the layouts and gives its folder."""
-
-    def make(name):
-        LAYOUTS[name][1](tmp_path / name)
-        return tmp_path / name
-
-    return make
-
-
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_each_layout_is_recognised_by_its_own_reader_alone(layout, name):
     root, own = layout(name), LAYOUTS[name][0]

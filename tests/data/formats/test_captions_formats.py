@@ -15,23 +15,6 @@ from diptych.data.formats.json_stream import stream_list, stream_members
 from diptych.data.store import SCHEMA, table_of
 from diptych.types import InputError, Rejected
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def layout(tmp_path):
-    """A function that makes one of the layouts and gives its folder."""
-
-    def make(name):
-        LAYOUTS[name][1](tmp_path / name)
-        return tmp_path / name
-
-    return make
-
-
 # ---------------------------------------------------------------- all layouts
 
 

@@ -15,11 +15,6 @@ from diptych.data.formats import FORMATS
 from diptych.types import EncodedImage, InputError, Object, Sample
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def root(tmp_path):
     coco(tmp_path / "coco")

@@ -9,11 +9,6 @@ from diptych.data.formats import recognise
 from diptych.types import InputError
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def root(tmp_path):
     imagenet(tmp_path / "imagenet")

@@ -8,11 +8,6 @@ from diptych.data import open_dataset
 from diptych.types import EncodedImage, InputError
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def root(tmp_path):
     karpathy_coco(tmp_path / "coco")

@@ -3,26 +3,10 @@
 import json
 
 import pytest
-from public_layouts import LAYOUTS, PROGRAM, dump, opened, picture, rejected
+from public_layouts import PROGRAM, dump, opened, picture, rejected
 
 from diptych.data import open_dataset
 from diptych.types import InputError, Object, Question, Relation
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def layout(tmp_path):
-    """A function that makes one of the layouts and gives its folder."""
-
-    def make(name):
-        LAYOUTS[name][1](tmp_path / name)
-        return tmp_path / name
-
-    return make
 
 
 def changed(place, change):

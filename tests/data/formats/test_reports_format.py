@@ -22,11 +22,6 @@ from diptych.data.formats.reports import parts
 from diptych.images import decode
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def iu(tmp_path):
     openi(tmp_path / "openi")

@@ -4,26 +4,10 @@ import json
 
 import pyarrow.parquet as pq
 import pytest
-from public_layouts import LAYOUTS, WINOGROUND, dump, lines, opened, rejected
+from public_layouts import WINOGROUND, dump, lines, opened, rejected
 
 from diptych.data import open_dataset
 from diptych.types import InputError, Negative, Region
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def layout(tmp_path):
-    """A function that makes one of the layouts and gives its folder."""
-
-    def make(name):
-        LAYOUTS[name][1](tmp_path / name)
-        return tmp_path / name
-
-    return make
 
 
 def test_aro_relation_and_attribution(layout):

@@ -11,11 +11,6 @@ from diptych.data.formats.json_stream import stream_list
 from diptych.types import EncodedImage, InputError, Object, Question, Region, Relation
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("DIPTYCH_CACHE", str(tmp_path / "cache"))
-
-
 @pytest.fixture
 def root(tmp_path):
     visual_genome(tmp_path / "vg")
