@@ -16,7 +16,7 @@ from typing import IO, Any
 import pyarrow.parquet as pq
 
 from diptych.data.formats import FORMATS, recognise
-from diptych.data.formats.parquet import SUFFIXES, plain_rows
+from diptych.data.formats.parquet import SUFFIXES, each_row
 from diptych.data.formats.rows import Columns, Row, choose_columns, plain_name, sample_of
 from diptych.data.formats.table import DELIMITED, JSON_LINES
 from diptych.data.importing import locate, split_address
@@ -272,16 +272,5 @@ def _parquet(file: Path) -> Iterator[Row]:
     except Exception as error:  # a damaged footer can raise nearly anything
         raise InputError(f"{file}: cannot be read as Parquet: {error}") from None
     columns = _columns(names, file)
-    number = 0
     with opened:
-        for group in range(opened.metadata.num_row_groups):
-            end = number + opened.metadata.row_group(group).num_rows
-            try:
-                for batch in opened.iter_batches(BATCH_ROWS, row_groups=[group]):
-                    for values in plain_rows(batch):
-                        yield _row(values, columns, f"{file.name}#{number}")
-                        number += 1
-            except Exception as error:  # damaged pages
-                for lost in range(number, end):
-                    yield Rejected(f"{file.name}#{lost}", "row broken", f"row group {group}: {error}")
-            number = end
+        yield from each_row(opened, file.name, BATCH_ROWS, lambda values, where: _row(values, columns, where))

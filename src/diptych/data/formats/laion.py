@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,22 +95,12 @@ def _rows(file: Path, root: Path) -> Iterator[Row]:
     except Exception as error:
         yield Rejected(where, "file broken", f"{file}: {error}")
         return
-    number = 0
     with opened:
-        for group in range(opened.metadata.num_row_groups):
-            end = number + opened.metadata.row_group(group).num_rows
-            try:
-                for batch in opened.iter_batches(BATCH_ROWS, row_groups=[group]):
-                    for values in parquet.plain_rows(batch):
-                        yield _row(values, columns, scores, own_id, f"{where}#{number}")
-                        number += 1
-            except Exception as error:  # damaged pages, see above
-                for lost in range(number, end):
-                    yield Rejected(f"{where}#{lost}", "row broken", f"row group {group}: {error}")
-            number = end
+        make = partial(_row, columns=columns, scores=scores, own_id=own_id)
+        yield from parquet.each_row(opened, where, BATCH_ROWS, make)
 
 
-def _row(values: dict[str, Any], columns: Columns, scores: list[str], own_id: str | None, where: str) -> Row:
+def _row(values: dict[str, Any], where: str, columns: Columns, scores: list[str], own_id: str | None) -> Row:
     url = values.get(columns.image)
     id = values.get(own_id) if own_id is not None else None
     if id is not None:

@@ -7,7 +7,7 @@ own rows only.
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -158,16 +158,22 @@ def _rows(file: Path, root: Path) -> Iterator[Row]:
     except Exception as error:
         yield Rejected(where, "file broken", f"{file}: {error}")
         return
-    number = 0
     folder = posixpath.dirname(where)
+    with parquet:
+        yield from each_row(parquet, where, BATCH_ROWS, lambda values, own: _row(values, columns, folder, own))
+
+
+def each_row(parquet: Any, where: str, batch_rows: int, make: Callable[[dict[str, Any], str], Row]) -> Iterator[Row]:
+    """What `make` gives for each row and its name, "where#7"; the rows of a row group that is damaged are rejected."""
+    number = 0
     for group in range(parquet.metadata.num_row_groups):
         end = number + parquet.metadata.row_group(group).num_rows
         try:
-            for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group]):
+            for batch in parquet.iter_batches(batch_rows, row_groups=[group]):
                 for values in plain_rows(batch):
-                    yield _row(values, columns, folder, f"{where}#{number}")
+                    yield make(values, f"{where}#{number}")
                     number += 1
-        except Exception as error:  # damaged pages, see above
+        except Exception as error:  # damaged pages can raise nearly anything
             for lost in range(number, end):
                 yield Rejected(f"{where}#{lost}", "row broken", f"row group {group}: {error}")
         number = end
