@@ -17,6 +17,7 @@ from torch import Tensor
 from diptych import models
 from diptych.data import Dataset, open_dataset
 from diptych.data.curate import curate
+from diptych.imagenet import imagenet_classes
 from diptych.models import Progress
 from diptych.models.asif import ASIF, ASIFConfig
 from diptych.models.lit import LITE0, MINILM
@@ -24,7 +25,6 @@ from diptych.paths import cache_dir
 from diptych.processing import ImageConfig
 from diptych.tasks.embed import image_features, text_features
 from diptych.towers import load_vision
-from diptych.imagenet import imagenet_classes
 from diptych.types import InputError
 
 log = logging.getLogger("diptych")

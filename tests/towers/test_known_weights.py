@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 
 from diptych.data import open_dataset
+from diptych.imagenet import imagenet_classes
 from diptych.processing import ImageConfig, ImageProcessor
 from diptych.towers import WeightsUnavailable, build_text, build_vision, load_text, load_vision
-from diptych.imagenet import imagenet_classes
 
 pytestmark = pytest.mark.slow
 

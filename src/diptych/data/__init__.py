@@ -51,9 +51,10 @@ def open_dataset(address: str | Path, progress: Progress | None = None) -> Datas
     if kind in (None, "parquet") and not options and is_store(path):
         return Dataset.open(path)
     if kind is None:
-        if not path.exists():
+        if not rest or not path.exists():
             known = ", ".join(BUILTIN)
-            raise InputError(f"{address}: no such dataset; expected a built-in name ({known}), a file or a folder")
+            said = address or "(empty address)"
+            raise InputError(f"{said}: no such dataset; expected a built-in name ({known}), a file or a folder")
         for live in LIVE:
             if live in FORMATS and FORMATS[live].recognise(path):
                 return open_live(live, str(path), options)

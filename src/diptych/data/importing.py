@@ -155,8 +155,8 @@ def locate(source: str | Path) -> Address:
     if kind is not None and kind not in formats.FORMATS:
         raise InputError(f"{source}: no format '{kind}'; the formats are {', '.join((*formats.FORMATS, *LIVE))}")
     path = Path(rest).expanduser()
-    if not path.exists():
-        raise InputError(f"{rest}: no such file or folder")
+    if not rest or not path.exists():
+        raise InputError(f"{source or '(empty address)'}: no such file or folder")
     if kind is not None:
         formats.check_options(kind, options)
     return Address(kind, path.resolve(), options)

@@ -274,3 +274,13 @@ def test_a_file_whose_name_has_a_colon_is_a_file(tmp_path, monkeypatch):
     (tmp_path / "text:a.csv").write_text("image,caption\nx.png,a\n")
     (tmp_path / "x.png").write_bytes(raw.png(1))
     assert open_dataset("text:a.csv").column("captions") == [["a"]]
+
+
+@pytest.mark.parametrize("address", ["", "coco:", "text:", "table:?x=1"])
+def test_an_empty_address_is_not_the_current_folder(tmp_path, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.png").write_bytes(raw.png(1))
+    with pytest.raises(InputError, match="no such"):
+        open_dataset(address)
+    with pytest.raises(InputError, match="no such"):
+        import_dataset(address, tmp_path / "out")

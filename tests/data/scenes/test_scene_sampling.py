@@ -13,6 +13,7 @@ from diptych.data.scenes.world import ATTRIBUTES, BACKGROUNDS, RELATION_MARGIN, 
 from diptych.types import InputError
 
 MANY = 1200
+OF_FULL_BIAS = ",".join(f"{color} {partners(('color', 'shape'), color)[0]}" for color in VALUES["color"])
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +150,13 @@ def test_held_out_combinations_are_in_every_test_scene_and_in_no_training_scene(
     assert any(free)  # otherwise the above would hold for every scene
 
 
+def test_what_is_held_out_may_be_nearly_all_and_is_no_matter_to_the_test_split():
+    dials = dials_of({"held_out": "small rubber,small metal,large rubber"})
+    assert {(t.size, t.material) for i in range(20) for t in sample_scene(dials, i).things} == {("large", "metal")}
+    every = dials_of({"held_out": OF_FULL_BIAS, "bias": "1", "split": "test"})
+    assert sample_scene(every, 0).things
+
+
 def test_lamps_and_jitter():
     still = [sample_scene(Dials(jitter=False, lights=3, objects="3"), i) for i in range(5)]
     assert len({scene.camera for scene in still}) == len({scene.lights for scene in still}) == 1
@@ -173,6 +181,20 @@ def test_lamps_and_jitter():
         ({"held_out": "yellow"}, "scenes: held_out: expected at least two attributes.*'yellow'"),
         ({"held_out": "yellow horse"}, "scenes: held_out: expected combinations.*'yellow horse'"),
         ({"held_out": "red blue"}, "scenes: held_out: expected combinations.*'red blue'"),
+        (
+            {"held_out": "small rubber,small metal,large rubber,large metal"},
+            "scenes: held_out: with bias=0 it leaves less than one thing in 1,000",
+        ),
+        ({"held_out": OF_FULL_BIAS, "bias": "1"}, "scenes: held_out: with bias=1 it leaves less"),
+        ({"held_out": OF_FULL_BIAS, "bias": "0.9999"}, "scenes: held_out: with bias=0.9999 it leaves less"),
+        (
+            {
+                "held_out": "brown small,brown large,purple small,purple large",
+                "bias": "1",
+                "bias_kind": "color-background",
+            },
+            "scenes: held_out: with bias=1 it leaves less",
+        ),
         ({"style": "oil"}, "scenes: style: .*'photo'.*'oil'"),
         ({"background": "moon"}, "scenes: background: "),
         ({"lights": "9"}, "scenes: lights: "),

@@ -142,7 +142,9 @@ def find_files(path: Path, pattern: re.Pattern[str], split: str) -> dict[str, di
     if split and split not in found:
         raise InputError(f"{path}: split '{split}': expected one of {', '.join(filter(None, found)) or 'no splits'}")
     if not found:
-        raise InputError(f"{path}: expected annotations/*.json with a name like {pattern.pattern}")
+        raise InputError(
+            f"{path}: expected JSON files with COCO's names (instances_val2017.json), here or in annotations"
+        )
     return {split: found[split]} if split else found
 
 
