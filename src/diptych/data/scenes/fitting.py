@@ -30,6 +30,7 @@ STEPS = np.array([0.02] * 3 + [0.1] * 3)  # of the derivatives by camera and lam
 THING_STEPS = np.array([0.02, 0.02, 0.05])  # and by x, y and turn of a thing
 FARTHEST = 0.5  # that anything moves in one step
 LAMP = Light((-4.5, -4.0, 8.0))
+STARTS = 8  # cameras of the grid that are made better
 SPREADS = (1.0, 1.12, 1.25, 1.4, 1.6)
 
 
@@ -51,25 +52,28 @@ def loss(difference: Array, tolerance: float = TOLERANCE) -> Array:
     return np.asarray(square / (square + np.float32(tolerance**2)))
 
 
-def find_ground(image: Array, style: str) -> Scene:
-    """The empty scene whose ground, camera and lamp look most like the picture, uint8 [S, S, 3].
+def find_grounds(image: Array, style: str) -> list[Scene]:
+    """Empty scenes whose ground, camera and lamp look like the picture's, uint8 [S, S, 3], the most alike first.
 
-    The best of a grid of cameras for each texture, those that come closest made better by steps.
+    The best of a grid of cameras for each texture, made better by steps; no two are nearly the same.
     """
     small = shrink(image, SMALL).astype(np.float32)
     scenes, pictures = _grounds(style)
-    far = np.array([_far(part, small) for part in pictures])
-    order = np.argsort(far)
-    best: tuple[float, Scene] | None = None
-    for texture in dict.fromkeys(scenes[i].background for i in order[:8]):
-        starts = [i for i in order[:40] if scenes[i].background == texture][:5]
-        for i in starts:
-            scene = fit_all(scenes[i], small, 5)
-            value = float(loss(drawn([scene], SMALL)[0] - small).mean())
-            if best is None or value < best[0]:
-                best = value, scene
-    assert best is not None
-    return fit_all(best[1], image.astype(np.float32), 2)
+    order = np.argsort([_far(part, small) for part in pictures])
+    textures = {scenes[i].background for i in order[:8]}
+    starts = [i for i in order[:40] for texture in textures if scenes[i].background == texture][:STARTS]
+    fitted = [fit_all(scenes[i], small, 5) for i in starts]
+    losses = loss(drawn(fitted, SMALL) - small).mean(axis=(1, 2))
+    found: list[Scene] = []
+    for i in np.argsort(losses).tolist():
+        if not any(_alike(fitted[i], scene) for scene in found):
+            found.append(fitted[i])
+    return found
+
+
+def _alike(a: Scene, b: Scene) -> bool:
+    apart = max(abs(p - q) for p, q in zip(a.camera.position, b.camera.position))
+    return a.background == b.background and apart < 0.2
 
 
 def fit_all(scene: Scene, image: Array, rounds: int, tolerance: float = TOLERANCE) -> Scene:
@@ -111,13 +115,13 @@ def fit_all(scene: Scene, image: Array, rounds: int, tolerance: float = TOLERANC
 def compare(
     scene: Scene,
     image: Array,
-    options: Sequence[Sequence[Thing | None]],
+    options: Sequence[Sequence[Thing]],
     keep: Sequence[int] = (6, 3, 1),
     tolerance: float = TOLERANCE,
-) -> list[list[tuple[float, Thing | None]]]:
+) -> list[list[tuple[float, Thing]]]:
     """What stands in the place of each thing of the scene: its options with their losses, the least first.
 
-    An option of None is that nothing is there. After each pass the options that came closest are kept, at most one of
+    After each pass the options that came closest are kept, at most one of
     each name until the last of them, and moved one step further. Things that do not overlap in the picture are
     exchanged at the same time. A loss is the sum over the pixels about a thing.
 
@@ -128,12 +132,12 @@ def compare(
         keep: how many options go on after each pass.
         tolerance: of the loss, in grey levels.
     """
-    regions = [_region(scene, [t for t in some if t is not None], len(image)) for some in options]
-    results: list[list[tuple[float, Thing | None]]] = [[] for _ in options]
+    regions = [_region(scene, some, len(image)) for some in options]
+    results: list[list[tuple[float, Thing]]] = [[] for _ in options]
     for group in _apart(regions):
-        tried: dict[int, list[Thing | None]] = {i: list(options[i]) for i in group}
+        tried: dict[int, list[Thing]] = {i: list(options[i]) for i in group}
         crops = _draw_options(scene, tried, regions, len(image))
-        for step, count in enumerate((*keep, 0)):
+        for count in (*keep, 0):
             for i in group:
                 losses = [float(loss(crop - image[regions[i]], tolerance).sum()) for crop in crops[i]]
                 order = np.argsort(losses, kind="stable").tolist()
@@ -143,7 +147,7 @@ def compare(
                 names: dict[str, int] = {}
                 for k in order:
                     thing = tried[i][k]
-                    names.setdefault(thing.name if thing else "", k)
+                    names.setdefault(thing.name, k)
                 kept = list(names.values())[:count]
                 crops[i], tried[i] = [crops[i][k] for k in kept], [tried[i][k] for k in kept]
             if count:
@@ -154,7 +158,7 @@ def compare(
 def _step(
     scene: Scene,
     image: Array,
-    tried: dict[int, list[Thing | None]],
+    tried: dict[int, list[Thing]],
     crops: dict[int, list[Array]],
     regions: list[tuple[slice, slice]],
     tolerance: float,
@@ -186,16 +190,16 @@ def _step(
 
 
 def _draw_options(
-    scene: Scene, tried: dict[int, list[Thing | None]], regions: list[tuple[slice, slice]], size: int
+    scene: Scene, tried: dict[int, list[Thing]], regions: list[tuple[slice, slice]], size: int
 ) -> dict[int, list[Array]]:
     """What is seen about the things of a group for each of their options; option k of all of them in one picture."""
     scenes = []
     for k in range(max(map(len, tried.values()))):
-        things: list[Thing | None] = list(scene.things)
+        things: list[Thing] = list(scene.things)
         for i, some in tried.items():
             if k < len(some):
                 things[i] = some[k]
-        scenes.append(replace(scene, things=tuple(t for t in things if t is not None)))
+        scenes.append(replace(scene, things=tuple(things)))
     pictures = drawn(scenes, size)
     return {i: [pictures[k][regions[i]] for k in range(len(some))] for i, some in tried.items()}
 
@@ -233,9 +237,7 @@ def _weights(residual: Array, tolerance: float) -> Array:
     return np.broadcast_to((tolerance**2 / (square + np.float32(tolerance**2))) ** 2, residual.shape)
 
 
-def _moved(thing: Thing | None, by: Array) -> Thing | None:
-    if thing is None:
-        return None
+def _moved(thing: Thing, by: Array) -> Thing:
     dx, dy, turn = by.tolist()
     return replace(thing, x=thing.x + dx, y=thing.y + dy, turn=thing.turn + turn)
 

@@ -6,15 +6,15 @@ what they are is decided by drawing the guesses and comparing them with the pict
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import pi
 from typing import Any
 
 import numpy as np
 
-from diptych.data.scenes.fitting import compare, drawn, find_ground, fit_all, loss, shrink
-from diptych.data.scenes.render import render
+from diptych.data.scenes.fitting import TOLERANCE, compare, find_grounds, fit_all, loss, shrink
+from diptych.data.scenes.render import render, render_many
 from diptych.data.scenes.segment import Guess, evidence, guesses
 from diptych.data.scenes.view import View
 from diptych.data.scenes.world import ATTRIBUTES, MATERIALS, SHAPES, SIZES, STYLES, Scene, Thing
@@ -25,7 +25,14 @@ Array = np.ndarray[Any, Any]
 LARGEST = 128  # pictures are read at no more than this many pixels a side
 GUESSED_AT = 64  # pixels a side where things are guessed
 LEAST_GAIN = 12.0  # nats that a guess must explain
-LEAST_LOSS = 1.5  # a thing stays if the picture without it would be worse by so many wrong pixels
+LEAST_LOSS = 1.0  # a thing stays if the picture without it would have so many more wrong pixels,
+LEAST_SHARE = 0.25  # and this share of those in which it is seen
+LEAST_SEEN = 0.25  # of a thing's outline; of what the world makes, two fifths are seen or more,
+LEAST_AREA = 10 / 96**2  # and 16 pixels of 96 x 96
+GROUNDS = 3  # that are tried
+EXPLAINED = 0.05  # loss of a pixel, on average, with which the first ground is taken
+SURE = 0.03  # loss of a thing's pixels with which its attributes are not questioned
+COARSE = 24.0  # grey levels that a first guess may be off
 TURNS = (0.2, 0.2 + pi / 8, 0.2 + pi / 4, 0.2 + 3 * pi / 8)  # of cubes, which look the same after a quarter
 
 
@@ -71,26 +78,46 @@ def parse(image: Array, style: str = "photo") -> list[Seen]:
 
 
 def parse_scene(image: Array, style: str) -> Scene:
-    """The scene whose picture comes closest to `image`, uint8 [S, S, 3]."""
+    """The scene whose picture comes closest to `image`, uint8 [S, S, 3].
+
+    Where the likeliest ground leaves much unexplained, the next ones are tried too.
+    """
     target = image.astype(np.float32)
-    scene = find_ground(image, style)
-    scene = _add(scene, image, target, LEAST_GAIN)
+    best, least = Scene((), style=style), float("inf")
+    for ground in find_grounds(image, style)[:GROUNDS]:
+        scene = _read(fit_all(ground, target, 2), image, target)
+        value = float(loss(render(scene, len(image)).image - target).mean())
+        if value < least:
+            best, least = scene, value
+        if least < EXPLAINED:
+            break
+    return best
+
+
+def _read(ground: Scene, image: Array, target: Array) -> Scene:
+    """The scene with this ground that comes closest to the picture."""
+    scene = _add(ground, shrink(image, min(len(image), GUESSED_AT)))
     scene = fit_all(scene, target, 3)
-    scene = _add(scene, image, target, LEAST_GAIN)
-    scene = _decide(scene, target, [_variants(thing, scene) for thing in scene.things])
-    return fit_all(scene, target, 1)
+    scene = _add(scene, image)
+    drawing = render(scene, len(image))
+    wrong = loss(drawing.image - target)
+    doubtful = [not wrong[drawing.ids == i].mean() < SURE for i in range(len(scene.things))]
+    if any(doubtful):
+        some = [_variants(thing, scene) if doubt else [thing] for thing, doubt in zip(scene.things, doubtful)]
+        scene = _decide(scene, target, some)
+    return _without_idle(fit_all(scene, target, 2), target)
 
 
-def _add(scene: Scene, image: Array, target: Array, least: float) -> Scene:
+def _add(scene: Scene, image: Array) -> Scene:
     """The scene with things where the picture differs from it."""
     size = min(len(image), GUESSED_AT)
     bare = shrink(render(scene, len(image)).image, size)
-    found = guesses(evidence(shrink(image, size), bare, scene.style), scene, least)
+    found = guesses(evidence(shrink(image, size), bare, scene.style), scene, LEAST_GAIN)
     if not found:
         return scene
     old = [[thing] for thing in scene.things]
     scene = replace(scene, things=(*scene.things, *(guess.things[0] for guess in found)))
-    return _decide(scene, target, [*old, *map(_options, found)], 2 * 12.0)
+    return _decide(scene, image.astype(np.float32), [*old, *map(_options, found)], COARSE)
 
 
 def _options(guess: Guess) -> list[Thing]:
@@ -99,32 +126,57 @@ def _options(guess: Guess) -> list[Thing]:
     ]
 
 
-def _decide(scene: Scene, target: Array, options: Sequence[Sequence[Thing]], tolerance: float = 12.0) -> Scene:
+def _decide(scene: Scene, target: Array, options: Sequence[Sequence[Thing]], tolerance: float = TOLERANCE) -> Scene:
     """The scene with the best option of each thing; without those that explain nothing."""
-    if not scene.things:
-        return scene
-    best = [ranked[0][1] for ranked in compare(scene, target, options, tolerance=tolerance)]
-    scene = replace(scene, things=tuple(thing for thing in best if thing is not None))
+    best = [ranked[0][1] for ranked in compare(scene, target, options, (4, 2, 1), tolerance)]
+    return _without_idle(replace(scene, things=tuple(best)), target)
+
+
+def _without_idle(scene: Scene, target: Array) -> Scene:
+    """Without things that cannot be there or explain too little of the picture, one by one, the idlest first."""
     while scene.things:
-        here = float(loss(drawn([scene], len(target))[0] - target).sum())
-        fewer = [replace(scene, things=scene.things[:i] + scene.things[i + 1 :]) for i in range(len(scene.things))]
-        without = loss(drawn(fewer, len(target)) - target).sum(axis=(1, 2))
-        least = int(without.argmin())
-        if without[least] > here + LEAST_LOSS:
+        things, count = scene.things, len(scene.things)
+        fewer = [replace(scene, things=things[:i] + things[i + 1 :]) for i in range(count)]
+        alone = [replace(scene, things=(thing,)) for thing in things]
+        pictures = render_many([scene, *fewer, *alone], len(target))
+        losses = np.array([float(loss(one.image - target).sum()) for one in pictures[: count + 1]])
+        seen = np.bincount(pictures[0].ids.ravel() + 1, minlength=count + 1)[1:]
+        outline = np.array([(one.ids >= 0).sum() for one in pictures[count + 1 :]])
+        gain = losses[1:] - losses[0]
+        worth = gain - LEAST_LOSS - LEAST_SHARE * seen
+        hidden = (seen < LEAST_SEEN * outline) | (seen < LEAST_AREA * len(target) ** 2)
+        worth[hidden | _clashing(things, gain)] -= len(target) ** 2
+        least = int(worth.argmin())
+        if worth[least] > 0:
             break
         scene = fewer[least]
     return scene
 
 
+def _clashing(things: Sequence[Thing], gain: Array) -> Array:
+    """Things that stand inside another one that explains more of the picture, as booleans."""
+    return np.array(
+        [
+            any(
+                gain[j] > gain[i] and (a.x - b.x) ** 2 + (a.y - b.y) ** 2 < (0.45 * (a.height + b.height)) ** 2
+                for j, b in enumerate(things)
+                if j != i
+            )
+            for i, a in enumerate(things)
+        ]
+    )
+
+
 def _variants(thing: Thing, scene: Scene) -> list[Thing]:
-    """The thing, and what else might look like it: other shapes, materials and sizes in the same place."""
+    """The thing, and what else might look like it: of another shape, material or size in the same place."""
     found = [thing]
-    for size in SIZES:
-        at = thing if size == thing.size else _same_place(thing, size, View(scene.camera))
+    for material in MATERIALS:
         for shape in SHAPES:
-            for material in MATERIALS:
-                turns = TURNS if shape == "cube" != thing.shape else (thing.turn,)
-                found += [replace(at, shape=shape, material=material, size=size, turn=turn) for turn in turns]
+            turns = TURNS[::2] if shape == "cube" != thing.shape else (thing.turn,)
+            found += [replace(thing, shape=shape, material=material, turn=turn) for turn in turns]
+        for size in SIZES:
+            if size != thing.size:
+                found.append(replace(_same_place(thing, size, View(scene.camera)), material=material))
     return found
 
 
@@ -143,9 +195,74 @@ def _seen(scene: Scene, image: Array, scale: float) -> list[Seen]:
     for i, thing in enumerate(scene.things):
         rows, columns = np.nonzero(drawing.ids == i)
         if len(rows):
-            box = (columns.min() * scale, rows.min() * scale, (columns.max() + 1) * scale, (rows.max() + 1) * scale)
+            box = tuple((np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) * scale).tolist())
             sure = 1 - float(wrong[rows, columns].mean())
             depth = view.project(thing.x, thing.y, 0.0)[2]
             one = Seen(thing.shape, thing.color, thing.material, thing.size, thing.x, thing.y, box, sure)
             seen.append((depth, one))
     return [one for _, one in sorted(seen, key=lambda pair: pair[0])]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How what is seen agrees with what is there; counts, which `+` adds up over pictures.
+
+    Attributes:
+        things: that are there.
+        found: of them, that are seen.
+        invented: seen where nothing is.
+        right: for each attribute of `ATTRIBUTES`, of how many found things it is seen rightly.
+        pictures: that are judged.
+        perfect: of them, those in which everything is seen rightly and nothing else.
+    """
+
+    things: int = 0
+    found: int = 0
+    invented: int = 0
+    right: tuple[int, int, int, int] = (0, 0, 0, 0)
+    pictures: int = 0
+    perfect: int = 0
+
+    def __add__(self, other: Agreement) -> Agreement:
+        sums = [a + b for a, b in zip(self.right, other.right)]
+        return Agreement(
+            self.things + other.things,
+            self.found + other.found,
+            self.invented + other.invented,
+            (sums[0], sums[1], sums[2], sums[3]),
+            self.pictures + other.pictures,
+            self.perfect + other.perfect,
+        )
+
+    @property
+    def missed(self) -> int:
+        """Things that are there and not seen."""
+        return self.things - self.found
+
+    def accuracy(self, attribute: str) -> float:
+        """Share of the found things whose attribute is seen rightly, 0..1; 1 where none is found."""
+        return self.right[ATTRIBUTES.index(attribute)] / self.found if self.found else 1.0
+
+
+def agreement(seen: Sequence[Seen], scene: Scene, within: float = 0.7) -> Agreement:
+    """Match what is seen with the things of the scene, the nearest on the ground first, and count what is right.
+
+    Args:
+        seen: what `parse` found in a picture of the scene.
+        scene: what is to be there.
+        within: how far apart matched things may be on the ground, in world units.
+    """
+    pairs = sorted(
+        ((a.x - b.x) ** 2 + (a.y - b.y) ** 2, i, j) for i, a in enumerate(scene.things) for j, b in enumerate(seen)
+    )
+    of_thing: dict[int, int] = {}
+    for square, i, j in pairs:
+        if square < within * within and i not in of_thing and j not in of_thing.values():
+            of_thing[i] = j
+    right = [
+        [getattr(scene.things[i], name) == getattr(seen[j], name) for name in ATTRIBUTES] for i, j in of_thing.items()
+    ]
+    size, color, material, shape = (sum(row[k] for row in right) for k in range(4))
+    perfect = len(of_thing) == len(scene.things) == len(seen) and all(map(all, right))
+    invented = len(seen) - len(of_thing)
+    return Agreement(len(scene.things), len(of_thing), invented, (size, color, material, shape), 1, int(perfect))

@@ -31,7 +31,7 @@ LEVELS = 16  # bins of each channel
 RATIOS, RATIO_STEP = 28, 0.05  # bins of the brightness beside that of the bare ground
 TINTS, TINT_STEP = 33, 4.0  # bins of how red and how blue beside the ground of that brightness
 MOST_GUESSES = 14
-ALTERNATIVES = 12  # hypotheses kept for one guess
+ALTERNATIVES = 8  # hypotheses kept for one guess
 TURN = 0.4  # of all guesses: cubes are halfway between seeing one and two sides
 
 
@@ -155,8 +155,9 @@ def _candidates(values: Array, scene: Scene, size: int) -> list[Thing]:
     view = View(scene.camera)
     u, v = (2 * columns + 1) / size - 1, (2 * rows + 1) / size - 1
     way = [
-        view.forward[i] + view.slope * (u * view.right[i] - v * view.up[i]) if i < 2 else
-        view.forward[2] - view.slope * v * view.up[2]
+        view.forward[i] + view.slope * (u * view.right[i] - v * view.up[i])
+        if i < 2
+        else view.forward[2] - view.slope * v * view.up[2]
         for i in range(3)
     ]
     things = []
@@ -167,8 +168,7 @@ def _candidates(values: Array, scene: Scene, size: int) -> list[Thing]:
             x, y = view.position[0] + t * way[0], view.position[1] + t * way[1]
             keep &= (t > 1) & (t < 25)
             things += [
-                Thing(shape, "gray", "rubber", name, px, py, TURN)
-                for px, py in zip(x[keep].tolist(), y[keep].tolist())
+                Thing(shape, "gray", "rubber", name, px, py, TURN) for px, py in zip(x[keep].tolist(), y[keep].tolist())
             ]
     return things
 
