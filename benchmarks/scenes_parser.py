@@ -34,7 +34,7 @@ def spoil(image: np.ndarray[Any, Any], how: str, seed: int) -> np.ndarray[Any, A
         return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(0.7)))
     if how == "noise":
         noise = np.random.default_rng(seed).normal(0, 5, image.shape)
-        return np.clip(image + noise, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(image + noise, 0, 255), np.uint8)
     return image
 
 

@@ -32,6 +32,7 @@ LEAST_AREA = 10 / 96**2  # and 16 pixels of 96 x 96
 GROUNDS = 3  # that are tried
 EXPLAINED = 0.05  # loss of a pixel, on average, with which the first ground is taken
 SURE = 0.03  # loss of a thing's pixels with which its attributes are not questioned
+ROUGH, ROUGHEST = 5.0, 40.0  # tolerance beside the median difference of the ground, and the most, in grey levels
 COARSE = 24.0  # grey levels that a first guess may be off
 TURNS = (0.2, 0.2 + pi / 8, 0.2 + pi / 4, 0.2 + 3 * pi / 8)  # of cubes, which look the same after a quarter
 
@@ -83,10 +84,12 @@ def parse_scene(image: Array, style: str) -> Scene:
     Where the likeliest ground leaves much unexplained, the next ones are tried too.
     """
     target = image.astype(np.float32)
-    best, least = Scene((), style=style), float("inf")
-    for ground in find_grounds(image, style)[:GROUNDS]:
-        scene = _read(fit_all(ground, target, 2), image, target)
-        value = float(loss(render(scene, len(image)).image - target).mean())
+    grounds = [fit_all(ground, target, 2) for ground in find_grounds(image, style)[:GROUNDS]]
+    tolerance = _roughness(grounds[0], target)
+    best, least = grounds[0], float("inf")
+    for ground in grounds:
+        scene = _read(ground, image, tolerance)
+        value = float(loss(render(scene, len(image)).image - target, tolerance).mean())
         if value < least:
             best, least = scene, value
         if least < EXPLAINED:
@@ -94,21 +97,28 @@ def parse_scene(image: Array, style: str) -> Scene:
     return best
 
 
-def _read(ground: Scene, image: Array, target: Array) -> Scene:
+def _roughness(ground: Scene, target: Array) -> float:
+    """The tolerance that suits the picture, in grey levels: more where even the ground is not as it would be drawn."""
+    apart = np.sqrt(((render(ground, len(target)).image - target) ** 2).mean(axis=-1))
+    return float(np.clip(ROUGH * np.median(apart), TOLERANCE, ROUGHEST))
+
+
+def _read(ground: Scene, image: Array, tolerance: float) -> Scene:
     """The scene with this ground that comes closest to the picture."""
-    scene = _add(ground, shrink(image, min(len(image), GUESSED_AT)))
-    scene = fit_all(scene, target, 3)
-    scene = _add(scene, image)
+    target = image.astype(np.float32)
+    scene = _add(ground, shrink(image, min(len(image), GUESSED_AT)), tolerance)
+    scene = fit_all(scene, target, 3, tolerance)
+    scene = _add(scene, image, tolerance)
     drawing = render(scene, len(image))
-    wrong = loss(drawing.image - target)
+    wrong = loss(drawing.image - target, tolerance)
     doubtful = [not wrong[drawing.ids == i].mean() < SURE for i in range(len(scene.things))]
     if any(doubtful):
         some = [_variants(thing, scene) if doubt else [thing] for thing, doubt in zip(scene.things, doubtful)]
-        scene = _decide(scene, target, some)
-    return _without_idle(fit_all(scene, target, 2), target)
+        scene = _decide(scene, target, some, tolerance)
+    return _without_idle(fit_all(scene, target, 2, tolerance), target, tolerance)
 
 
-def _add(scene: Scene, image: Array) -> Scene:
+def _add(scene: Scene, image: Array, tolerance: float) -> Scene:
     """The scene with things where the picture differs from it."""
     size = min(len(image), GUESSED_AT)
     bare = shrink(render(scene, len(image)).image, size)
@@ -117,7 +127,7 @@ def _add(scene: Scene, image: Array) -> Scene:
         return scene
     old = [[thing] for thing in scene.things]
     scene = replace(scene, things=(*scene.things, *(guess.things[0] for guess in found)))
-    return _decide(scene, image.astype(np.float32), [*old, *map(_options, found)], COARSE)
+    return _decide(scene, image.astype(np.float32), [*old, *map(_options, found)], max(COARSE, tolerance))
 
 
 def _options(guess: Guess) -> list[Thing]:
@@ -126,20 +136,20 @@ def _options(guess: Guess) -> list[Thing]:
     ]
 
 
-def _decide(scene: Scene, target: Array, options: Sequence[Sequence[Thing]], tolerance: float = TOLERANCE) -> Scene:
+def _decide(scene: Scene, target: Array, options: Sequence[Sequence[Thing]], tolerance: float) -> Scene:
     """The scene with the best option of each thing; without those that explain nothing."""
     best = [ranked[0][1] for ranked in compare(scene, target, options, (4, 2, 1), tolerance)]
-    return _without_idle(replace(scene, things=tuple(best)), target)
+    return _without_idle(replace(scene, things=tuple(best)), target, tolerance)
 
 
-def _without_idle(scene: Scene, target: Array) -> Scene:
+def _without_idle(scene: Scene, target: Array, tolerance: float) -> Scene:
     """Without things that cannot be there or explain too little of the picture, one by one, the idlest first."""
     while scene.things:
         things, count = scene.things, len(scene.things)
         fewer = [replace(scene, things=things[:i] + things[i + 1 :]) for i in range(count)]
         alone = [replace(scene, things=(thing,)) for thing in things]
         pictures = render_many([scene, *fewer, *alone], len(target))
-        losses = np.array([float(loss(one.image - target).sum()) for one in pictures[: count + 1]])
+        losses = np.array([float(loss(one.image - target, tolerance).sum()) for one in pictures[: count + 1]])
         seen = np.bincount(pictures[0].ids.ravel() + 1, minlength=count + 1)[1:]
         outline = np.array([(one.ids >= 0).sum() for one in pictures[count + 1 :]])
         gain = losses[1:] - losses[0]
