@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
+from itertools import product
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -15,6 +16,7 @@ from diptych.data.scenes.world import ATTRIBUTES, BACKGROUNDS, VALUES
 from diptych.types import InputError
 
 MOST_THINGS = 10
+LEAST_LEFT = 0.001  # of all things that could be drawn, when some are held out: they are drawn again and again
 
 Combination = dict[str, str]  # attribute -> value; a thing has it if all of them fit
 
@@ -61,6 +63,10 @@ class Dials:
     def __post_init__(self) -> None:
         """Raise `InputError` where the text of an option says nothing."""
         _ = self.counts, self.bias_pair, self.combinations
+        if self.split != "test" and self.combinations and self._left() < LEAST_LEFT:
+            raise InputError(
+                f"held_out: with bias={self.bias:g} it leaves less than one thing in {1 / LEAST_LEFT:,.0f}"
+            )
 
     @cached_property
     def counts(self) -> tuple[int, int]:
@@ -81,6 +87,24 @@ class Dials:
                 f"color-background: '{self.bias_kind}'"
             )
         return (second, first) if second == "background" else (first, second)
+
+    def _left(self) -> float:
+        """The share of things that have no held-out combination; on the ground where it is least."""
+        first, second = self.bias_pair
+        things = [dict(zip(ATTRIBUTES, values)) for values in product(*(VALUES[name] for name in ATTRIBUTES))]
+
+        def free(thing: Combination) -> bool:
+            return not any(combination.items() <= thing.items() for combination in self.combinations)
+
+        def biased(thing: Combination, given: str) -> float:
+            drawn = partners((first, second), given)
+            return sum(free(thing | {second: value}) for value in drawn) / len(drawn)
+
+        grounds = BACKGROUNDS if first == "background" and self.background == "mixed" else (self.background,)
+        return min(
+            sum((1 - self.bias) * free(thing) + self.bias * biased(thing, thing.get(first, ground)) for thing in things)
+            for ground in grounds
+        ) / len(things)
 
     @cached_property
     def combinations(self) -> tuple[Combination, ...]:
