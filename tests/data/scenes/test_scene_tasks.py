@@ -199,6 +199,13 @@ def test_steps_reach_the_goal_that_the_words_name():
         assert moved == [goal.thing] and is_clear(done.after.things, done.after.camera)
 
 
+@pytest.mark.parametrize("objects", ["2", "9", "10"])
+def test_small_and_full_worlds_have_jobs_too(objects):
+    for i in range(20):
+        done = job(dials_of({"objects": objects}), i)
+        assert check(done.scene, done.goal, done.steps)
+
+
 def test_samples_carry_instruction_steps_and_goal():
     dials = dials_of({"n": "200"})
     for i, done in enumerate(jobs()[:50]):

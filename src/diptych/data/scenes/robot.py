@@ -17,14 +17,14 @@ from diptych.data.scenes.dials import Dials
 from diptych.data.scenes.labels import Composite, sample_id
 from diptych.data.scenes.referring import distinguishing
 from diptych.data.scenes.relations import PREDICATES, Facts, members
-from diptych.data.scenes.sampling import DEPTH, WIDTH, draw, generator, is_clear, sample_scene
+from diptych.data.scenes.sampling import DEPTH, WIDTH, draw, generator, is_clear, sample_scene, spread_of
 from diptych.data.scenes.words import DIRECTIONS, WORDINGS, phrase, read_phrase
 from diptych.data.scenes.world import Scene
 from diptych.types import InputError, Message, Sample
 
 REACH = 0.35  # a thing can be picked from this close to its centre, in world units (half the height of a small one)
 PLACES_TRIED = 20
-SCENES_TRIED = 50
+SCENES_TRIED = 300  # of ten things one in fifteen has room for its goal
 
 ORDERS = ("Put the {} {} the {}.", "Place the {} {} the {}.", "Move the {} so that it stands {} the {}.")
 
@@ -131,7 +131,7 @@ def job(dials: Dials, index: int) -> Job:
     """Job `index`: a goal that does not hold yet, and steps that `check` accepts.
 
     Raises:
-        InputError: the dials allow only one thing, or none of 50 scenes has a goal that can be named and reached.
+        InputError: the dials allow only one thing, or none of 300 scenes has a goal that can be named and reached.
     """
     if dials.counts[1] < 2:
         raise InputError("scenes: task=robot: objects: expected at least two things")
@@ -182,17 +182,18 @@ def _job(scene: Scene, random: Random) -> Job | None:
 def _free_place(scene: Scene, goal: Goal, random: Random) -> tuple[float, float] | None:
     """A place in the goal's direction of its anchor where the thing is clear of all others."""
     anchor, others = scene.things[goal.anchor], list(scene.things)
+    width, depth = WIDTH * spread_of(len(others)), DEPTH * spread_of(len(others))
     sides = {
-        "left": (-WIDTH, anchor.x),
-        "right": (anchor.x, WIDTH),
-        "front": (-DEPTH, anchor.y),
-        "behind": (anchor.y, DEPTH),
+        "left": (-width, anchor.x),
+        "right": (anchor.x, width),
+        "front": (-depth, anchor.y),
+        "behind": (anchor.y, depth),
     }
     low, high = sides[goal.direction]
     sideways = goal.direction in ("left", "right")
     for _ in range(PLACES_TRIED):
         along = low + (high - low) * random.random()
-        across = (2 * random.random() - 1) * (DEPTH if sideways else WIDTH)
+        across = (2 * random.random() - 1) * (depth if sideways else width)
         x, y = (along, across) if sideways else (across, along)
         place = round(x, 2), round(y, 2)
         others[goal.thing] = replace(scene.things[goal.thing], x=place[0], y=place[1])

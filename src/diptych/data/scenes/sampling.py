@@ -64,13 +64,18 @@ def sample_scene(dials: Dials, index: int, purpose: str = "scene") -> Scene:
     if dials.split == "test" and dials.combinations:
         attributes[int(random.random() * count)] |= draw(random, dials.combinations)
     lights = tuple(_light(random, i, dials.jitter) for i in range(dials.lights))
-    spread = least = 1.0 + 0.1 * max(0, count - 5)
+    spread = least = spread_of(count)
     while True:
         camera = _camera(random, spread, dials.jitter)
         things = _place(random, attributes, View(camera), spread)
         if things is not None:
             return Scene(things, camera, lights, background, style)
         spread = spread * 1.01 if spread < 1.3 * least else least  # more ground, seen from further off
+
+
+def spread_of(count: int) -> float:
+    """How much more ground so many things have at least than a few, along each side."""
+    return 1.0 + 0.1 * max(0, count - 5)
 
 
 def draw(random: Random, values: Sequence[T]) -> T:
