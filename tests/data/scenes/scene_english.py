@@ -146,7 +146,7 @@ def claim_is_true(scene, clause):
     """Whether "the cube is behind the ball" or "the cone is closest to the camera" is; each "the" must be unique."""
     if found := re.fullmatch(r"the (.+) is closest to the camera", clause):
         (i,) = things(scene, noun_phrase(found[1]))
-        return _extreme(scene, range(len(scene.things)), "front") == [i] and _by_distance(scene)[0] == i
+        return all(related(scene.things[i], "front", t) for j, t in enumerate(scene.things) if i != j)
     found = re.fullmatch(rf"the (.+?) is ({PLACE_WORDS}) the (.+)", clause)
     if not found:
         raise Unreadable(clause)
@@ -175,12 +175,6 @@ def referents(scene, expression):
         own = things(scene, noun_phrase(found[1]))
         return [i for i in own if stands(scene, [i], PLACE[found[2]], anchors)]
     return things(scene, noun_phrase(text))
-
-
-def _by_distance(scene):
-    """Positions of the things, the one whose centre is nearest to the camera first."""
-    at = scene.camera.position
-    return sorted(range(len(scene.things)), key=lambda i: dist(at, (scene.things[i].x, scene.things[i].y, 0.35)))
 
 
 def _extreme(scene, members, place):

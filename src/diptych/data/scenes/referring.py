@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from math import dist
 from random import Random
 
-from diptych.data.scenes.relations import CONVERSE, PREDICATES, Facts
+from diptych.data.scenes.relations import CONVERSE, PREDICATES, SIDEWAYS, Facts, members
 from diptych.data.scenes.sampling import draw
 from diptych.data.scenes.words import DIRECTIONS, WORDINGS, Wording, phrase
 from diptych.types import Region
@@ -83,18 +84,35 @@ def _by_extreme(facts: Facts, random: Random, words: Wording, thing: int) -> str
     for names in NAMED[:2]:
         own = {name: facts.values[thing][name] for name in names}
         others = facts.with_all(own.values()) & ~(1 << thing)
-        ends = [name for name in PREDICATES if others and not others & ~facts.related[CONVERSE[name]][thing]]
+        ends = [name for name in PREDICATES if others and is_outermost(facts, thing, name, others)]
         if ends:
             return draw(random, EXTREMES[draw(random, ends)]).format(phrase(words, own))
     return None
 
 
 def outermost(facts: Facts, direction: str) -> int | None:
-    """The thing from which all others stand in the opposite direction; None where that is in doubt."""
-    for thing in range(facts.count):
-        if facts.related[CONVERSE[direction]][thing] == facts.all & ~(1 << thing):
-            return thing
-    return None
+    """The thing that is outermost of all; None where that is in doubt."""
+    return next((i for i in range(facts.count) if is_outermost(facts, i, direction, facts.all & ~(1 << i))), None)
+
+
+def is_outermost(facts: Facts, thing: int, direction: str, others: int) -> bool:
+    """Whether all `others`, a set, stand in the opposite direction of it.
+
+    In front and behind are directions of the ground, but "closest to the camera" speaks of a distance: a thing far to
+    the side may stand in front of all others and not be the nearest. Both must be so.
+    """
+    if others & ~facts.related[CONVERSE[direction]][thing]:
+        return False
+    if direction in SIDEWAYS:
+        return True
+    own, rest = _distance(facts, thing), [_distance(facts, i) for i in members(others)]
+    return all(own < other if direction == "front" else own > other for other in rest)
+
+
+def _distance(facts: Facts, thing: int) -> float:
+    """From the camera to the middle of the thing."""
+    own = facts.scene.things[thing]
+    return dist((own.x, own.y, own.height / 2), facts.scene.camera.position)
 
 
 def in_order(facts: Facts, direction: str) -> list[int] | None:

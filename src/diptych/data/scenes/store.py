@@ -18,7 +18,7 @@ from diptych.data.scenes.sample import samples_of
 from diptych.data.store import Dataset, Rows, table_of
 from diptych.types import InputError, Sample
 
-VERSION = 1
+VERSION = 2
 """Raised when the same dials would give other samples."""
 
 TABLE_ROWS = 512  # samples in memory while a table is made
