@@ -32,6 +32,7 @@ def test_the_longest_caption_is_kept() -> None:
     table = rows(
         [["dog"], ["a brown dog"], ["a black dog"]],
         **{name: hashes[name].combine_chunks() for name in hashes.column_names},
+        more=pa.array([[], [], []], pa.list_(pa.null())),
     )
     decision = decided(Duplicates(), table)
     assert kept(decision) == [1] and decision.say(0) == ("repeats 1", "")

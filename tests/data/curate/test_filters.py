@@ -115,7 +115,8 @@ def pictures() -> pa.Table:
     data = io.BytesIO()
     turned.save(data, "JPEG", exif=exif)
     files = [png(drawing(0)), png(Image.new("RGB", (200, 50))), data.getvalue(), png(drawing(0))[:300], None]
-    return rows(picture=pa.array(files, pa.large_binary()))
+    more = pa.array([[]] * len(files), pa.list_(pa.large_binary()))
+    return rows(picture=pa.array(files, pa.large_binary()), more=more)
 
 
 def test_size_and_aspect_are_those_of_the_upright_picture() -> None:

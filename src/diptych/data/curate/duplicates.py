@@ -20,7 +20,7 @@ from PIL import Image
 from pydantic import Field
 
 from diptych.config import strict
-from diptych.data.curate.lists import joined
+from diptych.data.curate.lists import counts, joined
 from diptych.data.curate.pictures import opened
 from diptych.data.curate.steps import Array, Decision, Models, Step, Tools
 
@@ -46,7 +46,8 @@ class Duplicates(Step):
 
     Pictures repeat each other if their pixels are equal, or if difference hashes are at most 3 of 64 bits apart and
     thumbnails differ by at most `difference`. A picture is compared with those kept before it, so that a chain of small
-    changes is not one group. One that cannot be read repeats nothing.
+    changes is not one group. One that cannot be read repeats nothing. Rows with several pictures repeat each other if
+    all of these are equal, one by one.
 
     Attributes:
         difference: of the 8 x 8 thumbnails, mean over pixels and channels, 0 to 255; None for equal pixels only.
@@ -61,25 +62,53 @@ class Duplicates(Step):
 
     def measures(self, models: Models) -> str:
         """The hashes, whatever the difference that is allowed."""
-        return "picture hash 1"
+        return "picture hash 2"
 
     def measure(self, batch: Any, models: Models) -> Mapping[str, Any]:
-        """Hashes of each picture; null where it cannot be read."""
-        hashes = [None if image is None else picture_hash(image) for image in opened(batch["picture"])]
-        return {
-            name: pa.array([None if entry is None else getattr(entry, name) for entry in hashes], type)
-            for name, type in _TYPES.items()
-        }
+        """Hashes of each row's first picture, null where it cannot be read, and the list of those of its others."""
+        first = table_of(_hashes(batch["picture"]))
+        more = [[entry and entry._asdict() for entry in _hashes(pictures)] for pictures in batch["more"]]
+        return {**{name: first[name] for name in _TYPES}, "more": pa.array(more, pa.list_(pa.struct(_TYPES)))}
 
     def decide(self, rows: Any, tools: Tools) -> Decision:
         """See the class."""
         order = np.argsort(-pc.utf8_length(joined(rows["captions"], " ")).to_numpy(), kind="stable")
-        owners = find_duplicates(rows, self.difference, order)
+        owners = find_duplicates(_rows_as_one(rows), self.difference, order)
         return Decision(
             "Of pictures that repeat each other, the one with the longest caption was kept.",
             keep=owners == np.arange(len(rows)),
             say=lambda row: (f"repeats {rows['id'][int(owners[row])].as_py()}", ""),
         )
+
+
+def _hashes(pictures: Any) -> list[PictureHash | None]:
+    return [None if image is None else picture_hash(image) for image in opened(pictures)]
+
+
+def _rows_as_one(rows: Any) -> Any:
+    """The hashes of rows; of several pictures the digest is that of all, and there is none that could be near."""
+    several = counts(rows["more"]) > 0
+    if not several.any():
+        return rows
+    digests, bits = (
+        rows["digest"].to_pylist(),
+        pc.if_else(pa.array(several), pa.scalar(None, pa.uint64()), rows["bits"]),
+    )
+    for i in np.flatnonzero(several).tolist():
+        own = [digests[i], *(entry and entry["digest"] for entry in rows["more"][i].as_py())]
+        digests[i] = None if None in own else hashlib.blake2b(b"".join(own), digest_size=16).digest()
+    digest = pa.chunked_array([pa.array(digests, _TYPES["digest"])])
+    return pa.table({"digest": digest, "bits": bits, "thumbnail": rows["thumbnail"]})
+
+
+def every_picture(rows: Any) -> tuple[Array, Any]:
+    """Of all pictures of rows, as `Duplicates` measures them, that could be read: (their rows, a table of hashes)."""
+    more = rows["more"].combine_chunks()
+    others = pa.Table.from_struct_array(pc.list_flatten(more))
+    hashes = pa.concat_tables([rows.select(list(_TYPES)), others.select(list(_TYPES))])
+    of_row = np.concatenate([np.arange(len(rows)), pc.list_parent_indices(more).to_numpy()])
+    read = pc.is_valid(hashes["digest"])
+    return of_row[read.to_numpy()], hashes.filter(read)
 
 
 def picture_hash(image: Image.Image) -> PictureHash:
@@ -92,7 +121,7 @@ def picture_hash(image: Image.Image) -> PictureHash:
 
 
 def table_of(hashes: Sequence[PictureHash | None]) -> Any:
-    """Hashes as an Arrow table, the way `Duplicates` measures them."""
+    """Hashes as an Arrow table, the way `find_duplicates` wants them."""
     return pa.table({name: pa.array([h and getattr(h, name) for h in hashes], type) for name, type in _TYPES.items()})
 
 
@@ -102,8 +131,8 @@ def find_duplicates(hashes: Any, max_difference: float | None, order: Array | No
     Greedy: in `order`, a picture is compared with those kept before it.
 
     Args:
-        hashes: a table with the columns digest, bits, thumbnail; null (a picture that could not be read) repeats
-            nothing.
+        hashes: a table with the columns digest, bits, thumbnail; a picture without digest (it could not be read)
+            repeats nothing, one without bits is near to nothing.
         max_difference: between thumbnails, mean over pixels, 0 to 255; None for equal digests only.
         order: a permutation of the rows; as they stand by default.
     """
@@ -130,6 +159,7 @@ def thumbnails(hashes: Any) -> Array:
 
 def _near(hashes: Any, max_difference: float, order: Array, owners: Array) -> None:
     """Give pictures of different digests that are near-duplicates their owner, in `owners`."""
+    order = order[pc.is_valid(hashes["bits"]).to_numpy()[order]]
     bits = pc.fill_null(hashes["bits"], 0).to_numpy().tolist()
     pixels = thumbnails(hashes)
     buckets: dict[tuple[int, int], list[int]] = defaultdict(list)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from diptych.config import strict
-from diptych.data.curate.duplicates import Duplicates, thumbnails
+from diptych.data.curate.duplicates import Duplicates, every_picture, thumbnails
 from diptych.data.curate.leakage import Fingerprints, nearest
 from diptych.data.curate.steps import Array, Decision, Models, Step, Tools
 
@@ -21,7 +21,8 @@ from diptych.data.curate.steps import Array, Decision, Models, Step, Tools
 class Leaks(Step):
     """Drop rows whose picture stands in another dataset as well, equal or nearly: no training on what is tested.
 
-    Which pictures repeat each other is told as by the step "duplicates". A row without a readable picture passes. See
+    Which pictures repeat each other is told as by the step "duplicates". A row without a readable picture passes, one
+    with several goes if any of them stands there. See
     `diptych.data.curate.leakage` for a report on two datasets, which also looks at captions.
 
     Attributes:
@@ -40,7 +41,7 @@ class Leaks(Step):
         return Duplicates().measures(models)
 
     def measure(self, batch: Any, models: Models) -> Mapping[str, Any]:
-        """Hashes of each picture; null where it cannot be read."""
+        """Hashes of each picture."""
         return Duplicates().measure(batch, models)
 
     def decide(self, rows: Any, tools: Tools) -> Decision:
@@ -51,14 +52,15 @@ class Leaks(Step):
         sentence = f"Pictures that stand in {other.name} as well were dropped."
         if not len(other):
             return Decision(sentence)
-        hashes = tools.measure(self, other)
-        equal = pc.index_in(rows["digest"], value_set=hashes["digest"].combine_chunks(), skip_nulls=True)
-        leaks = np.asarray(pc.fill_null(equal, -1).to_numpy(), dtype=np.int64)
+        of_seen, seen = every_picture(tools.measure(self, other))
+        of_asked, asked = every_picture(rows)
+        equal = pc.index_in(asked["digest"], value_set=seen["digest"].combine_chunks())
+        found = [np.asarray(pc.fill_null(equal, -1).to_numpy(), dtype=np.int64)]
         if self.difference is not None:
-            seen, asked = _readable(hashes), _readable(rows)
-            found, _ = nearest(seen, asked, self.difference)
-            place = np.where(found >= 0, seen.rows[found], -1) if len(seen.rows) else found
-            leaks[asked.rows] = np.where(leaks[asked.rows] >= 0, leaks[asked.rows], place)
+            found.append(nearest(_fingerprints(of_seen, seen), _fingerprints(of_asked, asked), self.difference)[0])
+        leaks = np.full(len(rows), -1)
+        for place in reversed(found):  # what is equal is named rather than what is near
+            leaks[of_asked[place >= 0]] = of_seen[place[place >= 0]]
 
         def say(row: int) -> tuple[str, str]:
             return (f"repeats {other.take([int(leaks[row])], ('id',))[0].id} of {other.name}", "")
@@ -66,8 +68,5 @@ class Leaks(Step):
         return Decision(sentence, keep=leaks < 0, say=say)
 
 
-def _readable(hashes: Any) -> Fingerprints:
-    """The hashes of the pictures that could be read, with their places."""
-    read: Array = np.flatnonzero(pc.is_valid(hashes["digest"]).to_numpy())
-    bits = pc.fill_null(hashes["bits"], 0).to_numpy()[read]
-    return Fingerprints(read, (), (), bits, thumbnails(hashes)[read], len(hashes) - len(read))
+def _fingerprints(of_row: Array, hashes: Any) -> Fingerprints:
+    return Fingerprints(of_row, (), (), hashes["bits"].to_numpy(), thumbnails(hashes), 0)

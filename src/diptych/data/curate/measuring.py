@@ -26,6 +26,7 @@ from diptych.data.curate.lists import pieces
 from diptych.data.curate.steps import Models, Step
 from diptych.data.store import Dataset, image_source
 from diptych.images import BadImage, read_bytes
+from diptych.types import Sample
 
 log = logging.getLogger("diptych")
 
@@ -55,21 +56,28 @@ def measure_rows(job: Job, rows: Any) -> Any:
     for start in range(0, len(rows), size):
         batch = rows.slice(start, size)
         if job.step.sees_pictures:
-            batch = batch.append_column("picture", _pictures(job.dataset, batch["row"].to_pylist()))
+            for name, column in _pictures(job.dataset, batch["row"].to_pylist()).items():
+                batch = batch.append_column(name, column)
         parts.append(pa.table({"row": batch["row"], **job.step.measure(batch, job.models)}))
     return pa.concat_tables(parts)
 
 
-def _pictures(dataset: Dataset, rows: list[int]) -> Any:
-    """The encoded first picture of each row; null where there is none."""
-    found: list[bytes | None] = []
-    for sample in dataset.take(rows, fields=("images",)):
-        try:
-            source = image_source(sample)
-            found.append(source if isinstance(source, bytes) else read_bytes(source))
-        except BadImage:
-            found.append(None)
-    return pa.array(found, pa.large_binary())
+def _pictures(dataset: Dataset, rows: list[int]) -> dict[str, Any]:
+    """The encoded pictures of each row, null where one cannot be had: the first, "picture", and the others, "more"."""
+    samples = dataset.take(rows, fields=("images",))
+    more = [[_encoded(Sample(sample.id, [image])) for image in sample.images[1:]] for sample in samples]
+    return {
+        "picture": pa.array([_encoded(sample) for sample in samples], pa.large_binary()),
+        "more": pa.array(more, pa.list_(pa.large_binary())),
+    }
+
+
+def _encoded(sample: Sample) -> bytes | None:
+    try:
+        source = image_source(sample)
+        return source if isinstance(source, bytes) else read_bytes(source)
+    except BadImage:
+        return None
 
 
 @dataclass(frozen=True)

@@ -31,24 +31,26 @@ def opened(pictures: Any) -> Iterator[Image.Image | None]:
 @strict
 @dataclass(frozen=True)
 class Readable(Step):
-    """Drop rows without a picture that can be decoded to its end."""
+    """Drop rows without a picture, or with one that cannot be decoded to its end."""
 
     do: Literal["readable"] = "readable"
 
     sees_pictures: ClassVar[bool] = True
 
     def measures(self, models: Models) -> str:
-        """Whether it can be decoded."""
-        return "readable 1"
+        """Whether all of a row's can be decoded."""
+        return "readable 2"
 
     def measure(self, batch: Any, models: Models) -> Mapping[str, Any]:
         """A boolean a row."""
-        return {"readable": pa.array([image is not None for image in opened(batch["picture"])])}
+        good = [image is not None for image in opened(batch["picture"])]
+        others = [all(image is not None for image in opened(more)) for more in batch["more"]]
+        return {"readable": pa.array([first and rest for first, rest in zip(good, others)])}
 
     def decide(self, rows: Any, tools: Tools) -> Decision:
         """See the class."""
         return Decision(
-            "Rows without a picture that can be read were dropped.",
+            "Rows without a picture, or with one that cannot be read, were dropped.",
             keep=rows["readable"].to_numpy(),
             say=lambda row: ("no picture that can be read", ""),
         )

@@ -124,7 +124,8 @@ class Step:
     Attributes:
         reads: columns of the dataset that `decide` and `measure` need; "path" is the side text or else the id.
         measures_texts: the columns of these that `measure` needs.
-        sees_pictures: `measure` needs a column "picture" of encoded bytes, null where there is none.
+        sees_pictures: `measure` needs the columns "picture", the encoded bytes of a row's first, null where there is
+            none, and "more", the list of its others.
         per_row: what becomes of a row depends on that row alone.
     """
 

@@ -89,7 +89,8 @@ class Similarity(Step):
 class SemanticDuplicates(Step):
     """Of pictures that a model sees nearly as one, keep the one with the longest caption.
 
-    Abbas et al., "SemDeDup" (2023), see `diptych.data.curate.semantic`. A row without a readable picture passes.
+    Abbas et al., "SemDeDup" (2023), see `diptych.data.curate.semantic`. A row without a readable picture,
+    or with several, passes.
 
     Attributes:
         model: the address of a dual encoder.
@@ -108,11 +109,12 @@ class SemanticDuplicates(Step):
 
     def measures(self, models: Models) -> str:
         """The vectors, whatever the threshold."""
-        return f"picture vector 1 {models(self.model).fingerprint}"
+        return f"picture vector 2 {models(self.model).fingerprint}"
 
     def measure(self, batch: Any, models: Models) -> Mapping[str, Any]:
-        """The vector of each picture; null where it cannot be read."""
+        """The vector of each row's picture; null where it cannot be read, or where a row has several."""
         vectors, read = _image_vectors(self.model, batch, models)
+        read &= counts(batch["more"]) == 0
         values = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
         return {"vector": pa.FixedSizeListArray.from_arrays(values, vectors.shape[1], mask=pa.array(~read))}
 
