@@ -13,6 +13,7 @@ from diptych.types import InputError
 if TYPE_CHECKING:
     from diptych.data import Dataset
     from diptych.data.curate import Change, CurationReport, StepReport
+    from diptych.types import Estimate
 
 EXAMPLES_SHOWN = 3  # of each step
 
@@ -40,7 +41,7 @@ def curate(
     Args:
         dataset: What to clean; it is only read.
         to: The new dataset's folder; an older dataset of that place is replaced.
-        plan: A JSON or TOML file with the steps; docs/data.md lists them.
+        plan: A JSON or TOML file with the steps; docs/curation.md lists them.
         dry_run: Say what would be done and write nothing.
         sample: With --dry-run: look at so many random rows and estimate the rest.
         html: Write a page that shows what each step did, with pictures.
@@ -53,6 +54,8 @@ def curate(
     from diptych.config import as_dict
     from diptych.data import open_dataset
     from diptych.data.curate import Plan, read_plan, run_plan, write
+    from diptych.data.curate.preview import in_all
+    from diptych.data.curate.writing import check_target
     from diptych.data.curate.writing import engine as start
 
     if to is None and not dry_run:
@@ -62,6 +65,8 @@ def curate(
     steps = read_plan(plan.expanduser(), {"seed": seed}) if plan else Plan(seed=seed)
     with terminal.Working() as working:
         opened = open_dataset(dataset, working.of("importing"))
+        if not dry_run and to is not None:
+            check_target(opened, to)
         kept = work.expanduser() if work else None
         with start(engine, workers) as run:
             outcome = run_plan(
@@ -80,7 +85,7 @@ def curate(
         "rows_after": report.rows_after,
         "rows_in_all": report.rows_in_all,
         "plan": as_dict(steps),
-        "steps": [_facts(step, report, seed) for step in report.steps],
+        "steps": [_facts(step, estimate, seed) for step, estimate in zip(report.steps, in_all(report))],
         "folder": None if dry_run else str(to),
     }
     terminal.write_json(result, json)
@@ -126,10 +131,7 @@ def _some(step: StepReport, seed: int) -> Sequence[Change]:
     return [step.examples[i] for i in sorted(chosen)]
 
 
-def _facts(step: StepReport, report: CurationReport, seed: int) -> dict[str, Any]:
-    from diptych.data.curate.preview import in_all
-
-    estimate = in_all(report)[report.steps.index(step)]
+def _facts(step: StepReport, estimate: Estimate | None, seed: int) -> dict[str, Any]:
     return {
         "name": step.name,
         "sentence": step.sentence,

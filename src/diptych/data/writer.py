@@ -88,8 +88,7 @@ class DatasetWriter:
         self._shard_bytes = 0
 
     def __enter__(self) -> Self:
-        if self.folder.exists() and not (self.folder / CARD).is_file() and not _is_empty_folder(self.folder):
-            raise InputError(f"{self.folder}: exists and is not a Diptych dataset; give an empty or a new folder")
+        check_free(self.folder)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self._sweep()
         self._part = self.folder.parent / f".{self.folder.name}.{uuid.uuid4().hex[:12]}.part"
@@ -210,6 +209,12 @@ class DatasetWriter:
         for path in left:
             if time.time() - path.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def check_free(folder: Path) -> None:
+    """Raise `InputError` if the place of a new dataset is taken by something that is not one."""
+    if folder.exists() and not (folder / CARD).is_file() and not _is_empty_folder(folder):
+        raise InputError(f"{folder}: exists and is not a Diptych dataset; give an empty or a new folder")
 
 
 def free_id(id: str, taken: dict[str, int]) -> str:

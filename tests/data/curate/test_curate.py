@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from curated_rows import digest, drawing, picture, png, write
+from curated_rows import colours, digest, drawing, picture, png, write
 
+from diptych.cli import main
 from diptych.config import as_dict
 from diptych.data import open_dataset
 from diptych.data.curate import DEFAULT, Plan, curate, read_plan, run_plan
@@ -15,13 +16,13 @@ from diptych.data.curate.captions import Captions
 from diptych.data.curate.duplicates import Duplicates
 from diptych.data.curate.leak_step import Leaks
 from diptych.data.curate.limits import Cap, Uncaptioned
-from diptych.data.curate.pictures import Aspect
+from diptych.data.curate.pictures import Aspect, Readable
 from diptych.data.curate.plan import NAMES
 from diptych.data.curate.preview import in_all
 from diptych.data.curate.texts import Language, TextLength
-from diptych.data.curate.with_models import Similarity
+from diptych.data.curate.with_models import SemanticDuplicates, Similarity
 from diptych.data.store import Dataset, table_of
-from diptych.types import InputError, Sample
+from diptych.types import EncodedImage, InputError, Negative, Sample
 
 
 @pytest.fixture
@@ -133,6 +134,61 @@ def test_rows_that_another_dataset_holds_go(messy: Dataset, tmp_path: Path) -> N
     nothing = write(tmp_path / "nothing", [Sample("a", captions=["text only"])])
     assert len(run_plan(nothing, Plan((Leaks(against=against),)), work=tmp_path / "work").rows) == 1
     assert len(run_plan(messy, Plan((Leaks(against=str(tmp_path / "nothing")),)), work=tmp_path / "work").rows) == 20
+
+
+def test_rows_of_several_pictures_are_judged_by_all_of_them(tmp_path: Path) -> None:
+    """Pairs often share a picture; they repeat each other only if both are equal, and leak if one does."""
+
+    def row(id: str, *pictures: int, data: bytes = b"", **fields) -> Sample:
+        images = [EncodedImage(png(drawing(i))) for i in pictures] + [EncodedImage(data)] * bool(data)
+        return Sample(id, images, ["two pictures"], **fields)
+
+    near = png(drawing(1, noise=2))
+    samples = [row("a", 0, 1), row("b", 0, 2), row("again", 0, 1), row("one", 0), row("near", 0, data=near)]
+    samples += [row("broken", 0, data=b"no picture"), row("broken too", 0, data=b"no picture"), row("one again", 0)]
+    data = write(tmp_path / "data", samples)
+
+    def left(*steps) -> list[str]:
+        outcome = run_plan(data, Plan(steps), work=tmp_path / "work", models=colours)
+        return outcome.rows["id"].to_pylist()
+
+    assert left(Duplicates()) == ["a", "b", "one", "near", "broken", "broken too"]
+    assert left(Readable()) == ["a", "b", "again", "one", "near", "one again"]
+    assert left(SemanticDuplicates(model="colours", threshold=0.5)) == [s.id for s in samples[:-1]]
+    write(tmp_path / "test", [row("test", 7, 2), row("other", 1)])
+    against = str(tmp_path / "test")
+    assert left(Leaks(against=against, difference=None)) == ["one", "near", "broken", "broken too", "one again"]
+    assert left(Leaks(against=against)) == ["one", "broken", "broken too", "one again"]
+
+
+def test_negatives_go_with_their_captions(tmp_path: Path) -> None:
+    captions = ["short", "a red cube left of a ball", "a cone on grass"]
+    negatives = [Negative("shrot", "spelling", 0), Negative("a ball left of a red cube", "order", 1)]
+    data = write(tmp_path / "data", [Sample("a", captions=captions, negatives=[*negatives, Negative("x", "y", 2)])])
+    (sample,), _ = curate(data, tmp_path / "out", Plan((TextLength(words=(2, 60)),)), work=tmp_path / "work")
+    assert sample.captions == captions[1:]
+    assert sample.negatives == [Negative("a ball left of a red cube", "order", 0), Negative("x", "y", 1)]
+
+
+def test_what_cannot_go_well_is_told_before_anything_is_measured(messy: Dataset, tmp_path: Path) -> None:
+    class Unmeasured(Duplicates):
+        def measure(self, batch, models):
+            raise AssertionError("measured")
+
+    before = digest(messy.folder)
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "thesis.txt").touch()
+    link = tmp_path / "link"
+    link.symlink_to(messy.folder)
+    for to, says in ((messy.folder, "only read"), (link, "only read"), (tmp_path / "taken", "not a Diptych dataset")):
+        with pytest.raises(InputError, match=says):
+            curate(messy, to, Plan((Unmeasured(),)))
+        assert main(["data", "curate", str(messy.folder), "--to", str(to)]) == 2
+    assert digest(messy.folder) == before
+    with pytest.raises(InputError, match="no models were given"):
+        run_plan(messy, Plan((Unmeasured(), Similarity())), work=tmp_path / "work")
+    with pytest.raises(InputError, match="workers: expected one or more, got 0"):
+        curate(messy, tmp_path / "out", workers=0)
 
 
 def test_views_and_rows_without_anything(messy: Dataset, tmp_path: Path) -> None:

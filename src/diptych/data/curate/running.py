@@ -62,6 +62,8 @@ def run_plan(
     def elsewhere(step: Step, other: Dataset) -> Any:
         return measurer(step, other, _load(other, [step]))
 
+    for step in plan.steps:
+        step.measures(models)  # a model, list or package that is missing is told before anything is measured
     tools = Tools(plan.seed, models, elsewhere)
     rows = _load(dataset, plan.steps)
     if sample is not None and sample < len(rows):
