@@ -67,12 +67,13 @@ def _vectors(model: str, train: Dataset, test: Dataset, device: str, working: te
     from diptych import api, tasks
 
     loaded = api.load(model, working)
-    made = []
-    for dataset in (train, test):
-        found = tasks.embed_readable_images(loaded, dataset, device=device, progress=working.of("embedding"))
-        rows = np.zeros((len(dataset), found.vectors.shape[1] if len(found.vectors) else 0), np.float32)
-        rows[found.kept] = found.vectors
-        made.append(rows)
+    sets = (train, test)
+    found = [tasks.embed_readable_images(loaded, one, device=device, progress=working.of("embedding")) for one in sets]
+    width = max((one.vectors.shape[1] for one in found if len(one.kept)), default=1)
+    made = [np.zeros((len(dataset), width), np.float32) for dataset in sets]
+    for rows, one in zip(made, found):
+        if len(one.kept):
+            rows[one.kept] = one.vectors
     return made[0], made[1]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from diptych.cli import main
 from diptych.data import open_dataset
+from diptych.data.curate import predicting
 from diptych.data.curate.bias import associations, bag_of, bias_report, distribution, wilson
 from diptych.data.curate.predicting import predict
 from diptych.data.writer import DatasetWriter
@@ -132,6 +133,22 @@ def test_texts_that_say_nothing_tell_nothing_and_repeats_are_no_knowledge():
     assert told.of_new_texts.high - told.of_new_texts.low > 0.15, "a thousand rows are fifty observations"
 
 
+def test_many_classes_and_words_take_bounded_memory(monkeypatch):
+    """The commonest words are kept; in whatever parts texts are scored, the result is the same."""
+    rng = np.random.default_rng(0)
+    values = [f"class {i % 30}" for i in range(900)]
+    texts = [
+        f"{value.replace(' ', '')} {' '.join(f'w{k}' for k in rng.integers(0, 400, i % 5))}"
+        for i, value in enumerate(values)
+    ]
+    plain = predict(texts, values, "label")
+    monkeypatch.setattr(predicting, "_SCORES", 30 * 7)
+    assert predict(texts, values, "label") == plain and plain.accuracy.value == 1
+    monkeypatch.setattr(predicting, "_CELLS", 30 * 20)
+    few = predict(texts, values, "label")
+    assert 0.3 < few.accuracy.value < 0.8, "20 of the words are kept, all of them among those that tell"
+
+
 def test_one_class_or_rare_ones_cannot_be_told():
     assert predict([], [], "label") is None
     assert predict(["a"] * 20, ["x"] * 20, "label") is None
@@ -141,6 +158,8 @@ def test_one_class_or_rare_ones_cannot_be_told():
 
 
 def test_unknown_fields_are_refused_and_empty_sets_reported(biased, tmp_path):
+    with pytest.raises(InputError, match="target: expected a field of one text, .*; got captions"):
+        bias_report(biased, target="captions")
     with pytest.raises(InputError, match="no field 'labels'"):
         bias_report(biased, target="labels")
     with DatasetWriter(tmp_path / "empty") as writer:

@@ -126,6 +126,16 @@ def test_sets_without_pictures_or_rows(write):
     nothing = write("nothing", [])
     assert find_leaks(texts, nothing).found == find_leaks(nothing, texts).found == []
     assert find_leaks(texts, texts).counts()["same caption"] == 2
+    with pytest.raises(InputError, match="difference: expected a number from 0 to 255, got -1"):
+        find_leaks(texts, texts, difference=-1)
+
+
+def test_the_verb_compares_embeddings_also_where_one_set_has_no_picture(write, sets, capsys):
+    texts = str(write("texts", [Sample("a", captions=["one"])]).folder)
+    test = str(sets[1].folder)
+    for one, other in ((test, texts), (texts, test), (texts, texts)):
+        assert main(["data", "leaks", one, other, "--model", "pocket"]) == 0
+    assert "0 test pictures of 1" in capsys.readouterr().out
 
 
 def test_the_verb_counts_shows_and_fails_where_a_picture_leaks(sets, tmp_path, capsys):

@@ -18,7 +18,9 @@ import pyarrow.compute as pc
 
 from diptych.data.curate.concepts import PUNCTUATION, ConceptMatcher, normalise
 from diptych.data.curate.predicting import Prediction, predict
+from diptych.data.schema import FLAT, SCHEMA
 from diptych.data.store import Dataset
+from diptych.types import InputError
 
 _STOP = """a an and are as at be by for from has have he her his i in is it its of on or she that the their there they
 this to was we were which with you"""
@@ -312,6 +314,10 @@ def _asked(dataset: Dataset, target: str) -> tuple[list[str], list[str], list[st
     if target == ANSWER:
         rows = list(_questions(dataset))
     else:
+        if target in SCHEMA.names and target not in FLAT:
+            raise InputError(
+                f"target: expected a field of one text, such as label or creator, or {ANSWER}; got {target}"
+            )
         columns = zip(dataset.column("captions"), dataset.column(target))
         rows = [(" . ".join(texts or ()), value, "") for texts, value in columns]
     rows = [row for row in rows if row[0] and isinstance(row[1], str) and row[1]]

@@ -89,8 +89,10 @@ def find_leaks(
         progress: called with (pictures read, rows in both sets).
 
     Raises:
-        InputError: vectors that do not fit the rows.
+        InputError: vectors that do not fit the rows, or a difference or threshold out of range.
     """
+    if difference is not None and not 0 <= difference <= 255:
+        raise InputError(f"difference: expected a number from 0 to 255, got {difference}")
     whole = len(train) + len(test)
     seen = _fingerprints(train, lambda done: progress(done, whole) if progress else None)
     asked = _fingerprints(test, lambda done: progress(len(train) + done, whole) if progress else None)

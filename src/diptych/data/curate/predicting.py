@@ -15,6 +15,8 @@ from diptych.types import Estimate
 FOLDS = 5
 TELLING = 4  # words shown of a class
 _CHUNK = 1 << 13
+_CELLS = 1 << 26  # of a table of classes by words: with more, the rarest words are left out
+_SCORES = 1 << 20  # texts times classes that are scored together
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -74,6 +76,7 @@ def predict(
     normal = normalise([f"{texts[i]} {kinds[i].replace(' ', '_')}" for i in chosen.tolist()])
     group = normal.dictionary_encode().indices.to_numpy()
     words = _Words(normal)
+    words.limit(_CELLS // len(enough))
     rng = np.random.default_rng(seed)
     hits = words.hits(classes, rng.permutation(len(chosen)) % FOLDS)
     hits_of_new = words.hits(classes, (rng.permutation(int(group.max()) + 1) % FOLDS)[group])
@@ -103,6 +106,18 @@ class _Words:
         pairs = np.unique(parents * len(self.names) + encoded.indices.to_numpy())
         self.rows, self.items = np.divmod(pairs, len(self.names))
         self.size = len(lists)
+
+    def limit(self, most: int) -> None:
+        """Forget all but the commonest words."""
+        if len(self.names) <= most:
+            return
+        counts = np.bincount(self.items, minlength=len(self.names))
+        kept = np.sort(np.argsort(-counts, kind="stable")[:most])
+        number = np.full(len(self.names), -1)
+        number[kept] = np.arange(len(kept))
+        some = number[self.items] >= 0
+        self.rows, self.items = self.rows[some], number[self.items[some]]
+        self.names = [self.names[i] for i in kept.tolist()]
 
     def hits(self, classes: Array, folds: Array) -> Array:
         """Whether each text is told right by what the other folds teach."""
@@ -144,11 +159,18 @@ class _Words:
         """The likeliest class of some texts."""
         wanted = np.flatnonzero(of)
         told = np.empty(len(wanted), np.int64)
-        for start in range(0, len(wanted), _CHUNK):
-            rows = wanted[start : start + _CHUNK]
+        step = min(_CHUNK, max(1, _SCORES // len(prior)))
+        for start in range(0, len(wanted), step):
+            rows = wanted[start : start + step]
             begin, end = np.searchsorted(self.rows, rows), np.searchsorted(self.rows, rows, side="right")
-            pairs = np.concatenate([np.arange(a, b) for a, b in zip(begin.tolist(), end.tolist())])
-            scores = np.add.reduceat(of_word[self.items[pairs]], np.cumsum(end - begin) - (end - begin), axis=0)
+            pairs = np.arange(begin[0], end[-1])  # of wanted texts and of those between them
+            mine = of[self.rows[pairs]]
+            some = np.flatnonzero(end > begin)
+            lengths = (end - begin)[some]
+            scores = np.zeros((len(rows), len(prior)), np.float32)
+            if len(some):
+                of_pairs = of_word[self.items[pairs[mine]]]
+                scores[some] = np.add.reduceat(of_pairs, np.cumsum(lengths) - lengths, axis=0)
             told[start : start + len(rows)] = (scores + prior).argmax(axis=1)
         return told
 
