@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from diptych.cli import terminal
 from diptych.cli.options import Json, Seed
@@ -13,7 +13,6 @@ from diptych.types import InputError
 if TYPE_CHECKING:
     from diptych.data import Dataset
     from diptych.data.curate import Change, CurationReport, StepReport
-    from diptych.types import Estimate
 
 EXAMPLES_SHOWN = 3  # of each step
 
@@ -54,6 +53,7 @@ def curate(
     from diptych.config import as_dict
     from diptych.data import open_dataset
     from diptych.data.curate import Plan, read_plan, run_plan, write
+    from diptych.data.curate.datasheet import step_facts
     from diptych.data.curate.preview import in_all
     from diptych.data.curate.writing import check_target
     from diptych.data.curate.writing import engine as start
@@ -85,7 +85,10 @@ def curate(
         "rows_after": report.rows_after,
         "rows_in_all": report.rows_in_all,
         "plan": as_dict(steps),
-        "steps": [_facts(step, estimate, seed) for step, estimate in zip(report.steps, in_all(report))],
+        "steps": [
+            {**step_facts(step, EXAMPLES_SHOWN), "rows_after_in_all": None if estimate is None else estimate._asdict()}
+            for step, estimate in zip(report.steps, in_all(report))
+        ],
         "folder": None if dry_run else str(to),
     }
     terminal.write_json(result, json)
@@ -129,18 +132,6 @@ def _some(step: StepReport, seed: int) -> Sequence[Change]:
 
     chosen = np.random.default_rng(seed).permutation(len(step.examples))[:EXAMPLES_SHOWN]
     return [step.examples[i] for i in sorted(chosen)]
-
-
-def _facts(step: StepReport, estimate: Estimate | None, seed: int) -> dict[str, Any]:
-    return {
-        "name": step.name,
-        "sentence": step.sentence,
-        "rows_before": step.rows_before,
-        "rows_after": step.rows_after,
-        "changed": step.changed,
-        "rows_after_in_all": None if estimate is None else estimate._asdict(),
-        "examples": [{"id": c.id, "before": c.before, "after": c.after} for c in _some(step, seed)],
-    }
 
 
 def _page(raw: Dataset, report: CurationReport, to: Path, seed: int) -> None:
