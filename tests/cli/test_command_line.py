@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,13 @@ def test_python_m_diptych_gives_the_exit_codes(tmp_path: Path) -> None:
     assert (wrong.returncode, wrong.stdout) == (2, "") and len(wrong.stderr.splitlines()) == 1
     failed = run("list", "datasets", "--json", "/dev/null/list.json")
     assert failed.returncode == 1 and "FileExistsError" in failed.stderr and "Traceback" not in failed.stderr
+
+
+def test_fetching_has_the_same_defaults_on_the_command_line_and_in_python():
+    from diptych.cli.data_fetch import Bounds, Manners
+    from diptych.data.fetch import FetchOptions
+
+    said = {**asdict(Bounds()), **asdict(Manners())}
+    said["robots"] = not said.pop("ignore_robots")
+    assert asdict(FetchOptions()) | said == asdict(FetchOptions())
+    assert len(said) > 10

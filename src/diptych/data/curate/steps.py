@@ -6,6 +6,7 @@ it gives is kept on disk. `decide` sees the small columns of all rows at once, n
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
@@ -118,7 +119,7 @@ class Decision:
     scores: Mapping[str, Array] = field(default_factory=dict)
 
 
-class Step:
+class Step(ABC):
     """One step of a plan: a frozen dataclass whose fields are its settings, told from the others by its field `do`.
 
     Attributes:
@@ -146,11 +147,11 @@ class Step:
 
     def measure(self, batch: Any, models: Models) -> Mapping[str, Any]:
         """Columns (Arrow arrays) for the rows of a small Arrow table."""
-        raise NotImplementedError
+        return {}
 
+    @abstractmethod
     def decide(self, rows: Any, tools: Tools) -> Decision:
         """What becomes of the rows of an Arrow table with the columns `reads`, "row", "id" and what was measured."""
-        raise NotImplementedError
 
 
 def report(step: Step, decision: Decision, rows: Any, seed: int) -> StepReport:

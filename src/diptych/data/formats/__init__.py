@@ -1,4 +1,8 @@
-"""The public formats that raw data comes in, one a file. A new format is a new file and one line in `FORMATS`."""
+"""The public formats that raw data comes in, one a file. A new format is a new file and one line in `FORMATS`.
+
+What readers share: `rows` (what they hand over, columns by name), `records` and `json_stream` (JSON, whole or
+streamed), `places` and `annotated` (splits and where pictures lie), `boxes`, `dicom`. What writers share: `written`.
+"""
 
 from __future__ import annotations
 

@@ -257,9 +257,8 @@ def _query_beside(facts: Facts, random: Random) -> list[Question]:
         if not single:
             continue
         chosen = draw(random, single)
-        if (
-            "shape" in beside or random.random() < 0.5
-        ):  # nonsense: no such thing stands there, or nothing to stand beside
+        # nonsense: no such thing stands there, or nothing to stand beside
+        if "shape" in beside or random.random() < 0.5:
             wrong, wrong_key = _missing(random, pattern, groups, key), key
         else:
             wrong, wrong_key = chosen, _missing(random, beside, _groups(facts, beside), chosen) or ()
