@@ -20,9 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
     import torch
     from jaxtyping import Bool, Float, Int, Shaped
     from torch import Tensor
+
+    Picture = np.ndarray[Any, np.dtype[np.uint8]]
+    Scores = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class InputError(ValueError):
@@ -240,6 +246,25 @@ class Estimate(NamedTuple):
     chance: float | None = None
 
 
+# ---------------------------------------------------------------- what a model says
+
+
+class Reply(NamedTuple):
+    """A text that a model gave, and the probability in [0, 1] that it puts on being right; None if it does not tell."""
+
+    text: str
+    confidence: float | None = None
+
+
+class Detection(NamedTuple):
+    """A thing that a model found: its class, a score (higher is surer), its box as in `Object`, and perhaps its mask."""
+
+    name: str
+    score: float
+    box: tuple[float, float, float, float]
+    mask: Mask | None = None
+
+
 # ---------------------------------------------------------------- capabilities
 
 
@@ -287,6 +312,58 @@ class EncodesTexts(Protocol):
 @runtime_checkable
 class DualEncoder(EncodesImages, EncodesTexts, Protocol):
     """Images and texts in one space, compared by dot product: CLIP, ALIGN, SigLIP, LiT, ASIF."""
+
+
+# The capabilities below take pictures decoded, as uint8 H x W x 3 (RGB) of any size, one or several for each text, and
+# leave it to the model what to make of them. So a checkpoint of another library, or a model behind an HTTP address, has
+# them as well as a family of ours. A model with a `processor` gets pictures that went through its `decode_image`.
+
+
+@runtime_checkable
+class MatchesPairs(Protocol):
+    """Scores whether a text is true of a picture, pair by pair: higher is likelier, on any scale."""
+
+    def match(self, pictures: Sequence[Picture], texts: Sequence[str]) -> Scores: ...
+
+
+@runtime_checkable
+class WritesCaptions(Protocol):
+    """Says in a sentence what a picture shows."""
+
+    def caption(self, pictures: Sequence[Picture]) -> list[Reply]: ...
+
+
+@runtime_checkable
+class AnswersQuestions(Protocol):
+    """Answers a question about one or several pictures; with `choices`, by one of these, word for word."""
+
+    def answer(
+        self,
+        pictures: Sequence[Sequence[Picture]],
+        questions: Sequence[str],
+        choices: Sequence[Sequence[str]] | None = None,
+    ) -> list[Reply]: ...
+
+
+@runtime_checkable
+class DetectsObjects(Protocol):
+    """Finds things of the classes `names`, or named by these phrases, in each picture."""
+
+    def detect(self, pictures: Sequence[Picture], names: Sequence[str]) -> list[list[Detection]]: ...
+
+
+@runtime_checkable
+class SegmentsPhrases(Protocol):
+    """For each picture the probability, pixel by pixel (float32 H x W), that it belongs to what the phrase names."""
+
+    def segment(self, pictures: Sequence[Picture], phrases: Sequence[str]) -> list[Scores]: ...
+
+
+@runtime_checkable
+class DrawsPictures(Protocol):
+    """Draws a picture for each text; the same seed, the same picture."""
+
+    def draw(self, texts: Sequence[str], seed: int = 0) -> list[Picture]: ...
 
 
 @runtime_checkable
