@@ -316,7 +316,9 @@ class DualEncoder(EncodesImages, EncodesTexts, Protocol):
 
 # The capabilities below take pictures decoded, as uint8 H x W x 3 (RGB) of any size, one or several for each text, and
 # leave it to the model what to make of them. So a checkpoint of another library, or a model behind an HTTP address, has
-# them as well as a family of ours. A model with a `processor` gets pictures that went through its `decode_image`.
+# them as well as a family of ours. A model with a `processor` gets pictures that went through its `decode_image`, but to
+# detect and to segment, where answers are in the picture's own pixels, it gets them as they are. A reply that a model
+# could not give (a server that fails) is a `Rejected` in its place: it is counted and not taken for a wrong one.
 
 
 @runtime_checkable
@@ -330,19 +332,22 @@ class MatchesPairs(Protocol):
 class WritesCaptions(Protocol):
     """Says in a sentence what a picture shows."""
 
-    def caption(self, pictures: Sequence[Picture]) -> list[Reply]: ...
+    def caption(self, pictures: Sequence[Picture]) -> Sequence[Reply | Rejected]: ...
 
 
 @runtime_checkable
 class AnswersQuestions(Protocol):
-    """Answers a question about one or several pictures; with `choices`, by one of these, word for word."""
+    """Answers a question about one or several pictures; with `choices`, by one of these, word for word.
+
+    A question whose choices are empty is answered in the model's own words.
+    """
 
     def answer(
         self,
         pictures: Sequence[Sequence[Picture]],
         questions: Sequence[str],
         choices: Sequence[Sequence[str]] | None = None,
-    ) -> list[Reply]: ...
+    ) -> Sequence[Reply | Rejected]: ...
 
 
 @runtime_checkable
@@ -361,7 +366,7 @@ class SegmentsPhrases(Protocol):
 
 @runtime_checkable
 class DrawsPictures(Protocol):
-    """Draws a picture for each text; the same seed, the same picture."""
+    """Draws a picture for each text, which depends on that text and the seed alone."""
 
     def draw(self, texts: Sequence[str], seed: int = 0) -> list[Picture]: ...
 
