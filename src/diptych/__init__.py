@@ -15,17 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diptych.api import (
+        answer,
         build_index,
+        caption,
         classify,
         curate,
+        detect,
+        draw,
         embed_images,
         embed_texts,
         evaluate,
         export_dataset,
         import_dataset,
         load,
+        match,
         open_dataset,
         retrieve,
+        segment,
         train,
     )
     from diptych.recipes import recipe
@@ -34,9 +40,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "answer": "diptych.api",
     "build_index": "diptych.api",
+    "caption": "diptych.api",
     "classify": "diptych.api",
     "curate": "diptych.api",
+    "detect": "diptych.api",
+    "draw": "diptych.api",
     "embed_images": "diptych.api",
     "embed_texts": "diptych.api",
     "evaluate": "diptych.api",
@@ -44,27 +54,35 @@ _HOMES = {
     "import_dataset": "diptych.api",
     "InputError": "diptych.types",
     "load": "diptych.api",
+    "match": "diptych.api",
     "open_dataset": "diptych.api",
     "recipe": "diptych.recipes",
     "retrieve": "diptych.api",
     "Sample": "diptych.types",
+    "segment": "diptych.api",
     "train": "diptych.api",
 }
 __all__ = [
     "InputError",
     "Sample",
+    "answer",
     "build_index",
+    "caption",
     "classify",
     "curate",
+    "detect",
+    "draw",
     "embed_images",
     "embed_texts",
     "evaluate",
     "export_dataset",
     "import_dataset",
     "load",
+    "match",
     "open_dataset",
     "recipe",
     "retrieve",
+    "segment",
     "train",
 ]
 

@@ -161,6 +161,36 @@ def retrieve(model: Any, queries: Sequence[Any], images: Any, k: int = 10, **opt
     return tasks.retrieve(_model(model), queries, images, k, **options)
 
 
+def match(model: Any, images: Any, texts: Sequence[Sequence[str]], **options: Any) -> tasks.Matched:
+    """How well each picture's candidate texts fit it. See `tasks.match`."""
+    return tasks.match(_model(model), images, texts, **options)
+
+
+def caption(model: Any, images: Any, **options: Any) -> tasks.Captioned:
+    """What each picture shows, in a sentence. See `tasks.caption`."""
+    return tasks.caption(_model(model), images, **options)
+
+
+def answer(model: Any, images: Any, questions: Sequence[str], choices: Any = None, **options: Any) -> tasks.Answered:
+    """Answers to questions, each about one or several pictures, freely or among choices. See `tasks.answer`."""
+    return tasks.answer(_model(model), images, questions, choices, **options)
+
+
+def detect(model: Any, images: Any, names: Sequence[str], **options: Any) -> tasks.Detected:
+    """Where things of the classes `names` are in each picture. See `tasks.detect`."""
+    return tasks.detect(_model(model), images, names, **options)
+
+
+def segment(model: Any, images: Any, phrases: Sequence[str], **options: Any) -> tasks.Segmented:
+    """Which pixels of each picture belong to what its phrase names. See `tasks.segment`."""
+    return tasks.segment(_model(model), images, phrases, **options)
+
+
+def draw(model: Any, texts: Sequence[str], seed: int = 0, **options: Any) -> list[Any]:
+    """A picture for each text. See `tasks.draw`."""
+    return tasks.draw(_model(model), texts, seed, **options)
+
+
 def build_index(model: Any, images: Any, to: str | Path, **options: Any) -> Built:
     """A vector index of pictures in the folder `to`; goes on where an interrupted build stopped. See `search.build`."""
     return build(_model(model), images, to, **options)

@@ -257,7 +257,7 @@ class Reply(NamedTuple):
 
 
 class Detection(NamedTuple):
-    """A thing that a model found: its class, a score (higher is surer), its box as in `Object`, and perhaps its mask."""
+    """A thing that a model found: its class, a score (higher is surer), its box as in `Object`, perhaps its mask."""
 
     name: str
     score: float
@@ -316,9 +316,9 @@ class DualEncoder(EncodesImages, EncodesTexts, Protocol):
 
 # The capabilities below take pictures decoded, as uint8 H x W x 3 (RGB) of any size, one or several for each text, and
 # leave it to the model what to make of them. So a checkpoint of another library, or a model behind an HTTP address, has
-# them as well as a family of ours. A model with a `processor` gets pictures that went through its `decode_image`, but to
-# detect and to segment, where answers are in the picture's own pixels, it gets them as they are. A reply that a model
-# could not give (a server that fails) is a `Rejected` in its place: it is counted and not taken for a wrong one.
+# them as well as a family of ours. A model with a `processor` gets pictures that went through its `decode_image`; only
+# to detect and to segment, where answers are in the picture's own pixels, it gets them as they are. A reply that a
+# model could not give (a server that fails) is a `Rejected` in its place: counted, and not taken for a wrong one.
 
 
 @runtime_checkable

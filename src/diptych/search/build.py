@@ -16,7 +16,8 @@ from torch import nn
 from diptych.data.store import Dataset
 from diptych.search.index import VectorIndex
 from diptych.search.rows import Value
-from diptych.tasks.embed import Pictures, Progress, stream_images
+from diptych.tasks.embed import stream_images
+from diptych.tasks.reading import Pictures, Progress
 from diptych.tasks.retrieve import picture_ids
 from diptych.types import EncodesImages, InputError, Rejected
 

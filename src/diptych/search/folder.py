@@ -17,7 +17,7 @@ from diptych.search.build import embed_into, model_fingerprint
 from diptych.search.index import VectorIndex
 from diptych.search.locks import only_process
 from diptych.search.rows import Where
-from diptych.tasks.embed import Progress
+from diptych.tasks.reading import Progress
 from diptych.tasks.retrieve import Hit, embed_queries
 from diptych.types import DualEncoder, InputError, Rejected
 

@@ -1,5 +1,7 @@
 """What a person asks of a model; a model is only the capability Protocols of `diptych.types` here."""
 
+from diptych.tasks.answer import Answered, answer
+from diptych.tasks.caption import Captioned, caption
 from diptych.tasks.classify import (
     TEMPLATES,
     Classification,
@@ -8,6 +10,8 @@ from diptych.tasks.classify import (
     classify,
     classify_readable_images,
 )
+from diptych.tasks.detect import Detected, detect
+from diptych.tasks.draw import draw
 from diptych.tasks.embed import (
     Embedded,
     embed_images,
@@ -16,21 +20,34 @@ from diptych.tasks.embed import (
     image_features,
     stream_images,
 )
+from diptych.tasks.match import Matched, match
 from diptych.tasks.retrieve import Hit, retrieve
+from diptych.tasks.segment import Segmented, segment
 
 __all__ = [
     "TEMPLATES",
+    "Answered",
+    "Captioned",
     "Classification",
     "Classified",
+    "Detected",
     "Embedded",
     "Hit",
+    "Matched",
+    "Segmented",
+    "answer",
+    "caption",
     "class_embeddings",
     "classify",
     "classify_readable_images",
+    "detect",
+    "draw",
     "embed_images",
     "embed_readable_images",
     "embed_texts",
     "image_features",
+    "match",
     "retrieve",
+    "segment",
     "stream_images",
 ]

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import nn
 
 from diptych.machine import Precision
-from diptych.tasks.embed import Pictures, Progress, embed_images, embed_readable_images, embed_texts
+from diptych.tasks.embed import embed_images, embed_readable_images, embed_texts
+from diptych.tasks.reading import Pictures, Progress
 from diptych.types import DualEncoder, EncodesTexts, InputError, Rejected
 
 TEMPLATES = (

@@ -1,11 +1,8 @@
 """Pictures and texts to vectors: decoding on threads beside the model, bfloat16 and channels-last where they pay."""
 
 import hashlib
-import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +13,9 @@ from diptych.data.cache import FeatureCache
 from diptych.data.store import Dataset, image_source
 from diptych.images import BadImage, read_bytes
 from diptych.machine import Precision, best_device, uses_bf16
+from diptych.tasks.reading import Pictures, Progress, Read, read_pictures, reading_threads
 from diptych.tasks.running import computing, ready
 from diptych.types import (
-    EncodedImage,
     EncodesImages,
     EncodesTexts,
     HasFrozenImageTower,
@@ -27,13 +24,6 @@ from diptych.types import (
     Rejected,
     Sample,
 )
-
-Pictures = Sequence[Any] | np.ndarray | Dataset
-Progress = Callable[[int, int], None]
-"""Called with how many are done and how many there are."""
-
-_AHEAD = 3  # batches that are decoded before the model asks for them
-_PICTURES_A_TASK = 8
 
 
 class EmbeddedBatch(NamedTuple):
@@ -231,71 +221,25 @@ def _stream(
     device: str,
     precision: Precision,
 ) -> Iterator[EmbeddedBatch]:
-    """Decode on threads, a few batches ahead of the model."""
-    if isinstance(images, (str, bytes)) or (isinstance(images, np.ndarray) and images.ndim != 4):
-        raise InputError("images: expected a list of pictures (or a dataset), got a single one")
-    if batch_size < 1:
-        raise InputError(f"batch_size: expected at least 1, got {batch_size}")
-    pool = ThreadPoolExecutor(_threads(), thread_name_prefix="decode")
-    waiting: deque[tuple[int, list[Future[list[Any]]]]] = deque()
-    starts = iter(range(0, len(images), batch_size))
-    try:
-        with ready(model, device) as place:
-            while True:
-                while len(waiting) <= _AHEAD and (start := next(starts, None)) is not None:
-                    stop = min(start + batch_size, len(images))
-                    cuts = [(a, min(a + _PICTURES_A_TASK, stop)) for a in range(start, stop, _PICTURES_A_TASK)]
-                    waiting.append((start, [pool.submit(_decode, model.processor, images, a, b) for a, b in cuts]))
-                if not waiting:
-                    return
-                start, tasks = waiting.popleft()
-                yield _embed(
-                    model, encode, start, [picture for task in tasks for picture in task.result()], place, precision
-                )
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _decode(processor: Any, images: Pictures, start: int, stop: int) -> list[Any]:
-    """Pictures `start` to `stop` at the model's size, or `Rejected`."""
-    decoded: list[Any] = []
-    samples = images.take(range(start, stop), fields=("images",)) if isinstance(images, Dataset) else []
-    for i in range(start, stop):
-        source = samples[i - start] if samples else images[i]
-        try:
-            if samples:
-                source = image_source(source)
-            elif isinstance(source, EncodedImage):
-                source = Path(source.path or "") if source.data is None else source.data
-            decoded.append(processor.decode_image(Path(source) if isinstance(source, str) else source))
-        except BadImage as error:
-            name = samples[i - start].id if samples else _name(images[i], i)
-            decoded.append(Rejected(name, error.reason, error.detail))
-    return decoded
-
-
-def _name(source: Any, position: int) -> str:
-    path = source.path if isinstance(source, EncodedImage) else source
-    return str(path) if isinstance(path, (str, Path)) else f"picture {position}"
+    with ready(model, device) as place:
+        for read in read_pictures(images, model.processor.decode_image, batch_size):
+            yield _embed(model, encode, read, place, precision)
 
 
 def _embed(
-    model: Any,
-    encode: Callable[..., torch.Tensor],
-    start: int,
-    decoded: list[Any],
-    place: torch.device,
-    precision: Precision,
+    model: Any, encode: Callable[..., torch.Tensor], read: Read, place: torch.device, precision: Precision
 ) -> EmbeddedBatch:
-    rejected = {start + i: picture for i, picture in enumerate(decoded) if isinstance(picture, Rejected)}
-    positions = [start + i for i, picture in enumerate(decoded) if not isinstance(picture, Rejected)]
-    if not positions:
-        return EmbeddedBatch([], np.empty((0, 0), np.float32), rejected)
-    pictures = [decoded[position - start] for position in positions]
-    batch = model.processor.collate([str(position) for position in positions], pictures, None)
+    if not read.positions:
+        return EmbeddedBatch([], np.empty((0, 0), np.float32), read.rejected)
+    distinct = {id(picture): i for i, picture in reversed(list(enumerate(read.pictures)))}  # id -> where it is first
+    first = sorted(distinct.values())
+    names, pictures = [str(read.positions[i]) for i in first], [read.pictures[i] for i in first]
+    batch = model.processor.collate(names, pictures, None)
     with computing(place, precision):
-        rows = encode(batch.pixels.to(place, non_blocking=True))
-    return EmbeddedBatch(positions, rows.float().cpu().numpy(), rejected)
+        rows = encode(batch.pixels.to(place, non_blocking=True)).float().cpu().numpy()
+    if len(first) < len(read.pictures):
+        rows = rows[np.searchsorted(first, [distinct[id(picture)] for picture in read.pictures])]
+    return EmbeddedBatch(read.positions, rows, read.rejected)
 
 
 def _stacked(parts: list[Float[np.ndarray, "_ _"]]) -> Float[np.ndarray, "N D"]:
@@ -307,10 +251,6 @@ def _unit_rows(rows: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "N D"]:
     # encoders give unit rows already; this removes what is left of bfloat16's rounding, and a row of zeros stays one
     norms = np.linalg.norm(rows, axis=1, keepdims=True) if rows.size else np.ones((len(rows), 1), np.float32)
     return np.asarray(rows / np.maximum(norms, np.finfo(np.float32).tiny), dtype=np.float32)
-
-
-def _threads() -> int:
-    return min(16, os.cpu_count() or 1)
 
 
 # ---------------------------------------------------------------- the cache of features
@@ -328,7 +268,7 @@ def _contents(dataset: Dataset) -> list[str]:
         samples = dataset.take(range(start, min(start + 64, len(dataset))), fields=("images",))
         return [_content(sample) for sample in samples]
 
-    with ThreadPoolExecutor(_threads()) as pool:
+    with ThreadPoolExecutor(reading_threads()) as pool:
         return [content for part in pool.map(hashes, range(0, len(dataset), 64)) for content in part]
 
 

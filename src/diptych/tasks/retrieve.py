@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 
 from diptych.data.store import Dataset
-from diptych.tasks.embed import Pictures, Progress, embed_images, embed_readable_images, embed_texts
+from diptych.tasks.embed import embed_images, embed_readable_images, embed_texts
+from diptych.tasks.reading import Pictures, Progress
 from diptych.types import DualEncoder, InputError
 
 

@@ -1,13 +1,69 @@
 """How a model runs when it is used and not trained."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from diptych.machine import Precision, autocast, best_device, channels_last_pays
+from diptych.tasks.reading import Decode, Pictures, Progress, Read, read_pictures
+from diptych.types import InputError, Rejected
+
+
+class Told(NamedTuple):
+    """`results[i]` is about entry `kept[i]`; entries without a result are in `rejected`."""
+
+    results: list[Any]
+    kept: list[int]
+    rejected: list[Rejected]
+
+
+def ask_each(
+    model: Any,
+    images: Pictures,
+    ask: Callable[[Read], Sequence[Any]],
+    decode: Decode,
+    *,
+    several: bool = False,
+    batch_size: int = 16,
+    device: str = "auto",
+    precision: Precision = "auto",
+    progress: Progress | None = None,
+) -> Told:
+    """What `ask` says of each picture, batch by batch, with the model ready on its device.
+
+    `ask` gets a batch without unreadable pictures and gives one result for each, or `Rejected` where there is none.
+    """
+    told, done = Told([], [], []), 0
+    with ready(model, device) as place:
+        for read in read_pictures(images, decode, batch_size, several=several):
+            told.rejected.extend(read.rejected.values())
+            with computing(place, precision):
+                results = ask(read) if read.positions else []
+            if len(results) != len(read.positions):
+                raise InputError(f"{name_of(model)}: gave {len(results)} results for {len(read.positions)} pictures")
+            for position, name, result in zip(read.positions, read.names, results):
+                if isinstance(result, Rejected):
+                    told.rejected.append(result._replace(id=name))
+                    continue
+                told.results.append(result)
+                told.kept.append(position)
+            done += len(read.positions) + len(read.rejected)
+            if progress is not None:
+                progress(done, len(images))
+    return told
+
+
+def name_of(model: Any) -> str:
+    """What to call a model in a message: its address where it has one, else its class."""
+    return str(getattr(model, "address", "") or type(model).__name__)
+
+
+def lacks(model: Any, what: str, who: str) -> InputError:
+    """The error for a model that cannot do what is asked; `who` says which models can."""
+    return InputError(f"model {name_of(model)}: cannot {what}; {who} can")
 
 
 @contextmanager

@@ -1,0 +1,54 @@
+"""Where things of some classes are in each picture."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from diptych.machine import Precision
+from diptych.tasks.reading import Pictures, Progress, as_they_are
+from diptych.tasks.running import ask_each, lacks
+from diptych.types import Detection, DetectsObjects, InputError, Rejected
+
+WHO = "a model with a `detect` method (`diptych.types.DetectsObjects`)"
+
+
+class Detected(NamedTuple):
+    """`found[i]` is what was found in picture `kept[i]`; pictures that could not be read are in `rejected`."""
+
+    found: list[list[Detection]]
+    kept: list[int]
+    rejected: list[Rejected]
+
+
+def detect(
+    model: DetectsObjects,
+    images: Pictures,
+    names: Sequence[str],
+    *,
+    batch_size: int = 16,
+    device: str = "auto",
+    precision: Precision = "auto",
+    progress: Progress | None = None,
+) -> Detected:
+    """Things of the classes `names`, or named by these phrases, in each picture; boxes in the picture's own pixels.
+
+    Args:
+        images: as `embed_images` takes them; the first picture of each sample of a dataset.
+
+    Raises `InputError` for a model that finds no things.
+    """
+    if not isinstance(model, DetectsObjects):
+        raise lacks(model, "detect objects", WHO)
+    if isinstance(names, str) or not names:
+        raise InputError(f"names: expected a list of class names, got {names!r}")
+    return Detected(
+        *ask_each(
+            model,
+            images,
+            lambda read: model.detect(read.pictures, names),
+            as_they_are,
+            batch_size=batch_size,
+            device=device,
+            precision=precision,
+            progress=progress,
+        )
+    )
