@@ -1,11 +1,11 @@
 """Answers to questions about pictures: in the model's own words, or one of some choices."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from diptych.data.store import Dataset
+from diptych.data.store import STREAMED, Dataset
 from diptych.machine import Precision
 from diptych.tasks.classify import similarity_scale
 from diptych.tasks.match import match
@@ -28,7 +28,7 @@ class Answered(NamedTuple):
 
 
 def answer(
-    model: AnswersQuestions | DualEncoder | MatchesPairs,
+    model: Any,
     images: Pictures,
     questions: Sequence[str],
     choices: Sequence[Sequence[str]] | Sequence[str] | None = None,
@@ -98,15 +98,10 @@ def _options(choices: Sequence[Sequence[str]] | Sequence[str] | None, count: int
 def _by_matching(
     model: Any, images: Pictures, questions: Sequence[str], options: list[list[str]], settings: dict[str, Any]
 ) -> Answered:
-    several = (
-        (len(sample) > 1 for sample in images.column("images"))
-        if isinstance(images, Dataset)
-        else (isinstance(entry, (list, tuple)) and len(entry) != 1 for entry in images)
-    )
-    if any(several):
+    if any(count > 1 for count in _counts(images)):
         raise InputError(f"model {name_of(model)}: compares one picture with texts; {WHO} can be asked about several")
     if not isinstance(images, Dataset):
-        images = [entry[0] if isinstance(entry, (list, tuple)) else entry for entry in images]
+        images = [entry[0] if isinstance(entry, (list, tuple)) and entry else entry for entry in images]
     sentences = [[SENTENCE.format(q, choice) for choice in some] for q, some in zip(questions, options)]
     found = match(model, images, sentences, **settings)
     scale = 1.0 if isinstance(model, MatchesPairs) else similarity_scale(model)
@@ -116,3 +111,13 @@ def _by_matching(
         best = int(scores.argmax())
         replies.append(Reply(options[i][best], float(weights[best] / weights.sum())))
     return Answered(replies, found.kept, found.rejected)
+
+
+def _counts(images: Pictures) -> Iterator[int]:
+    """How many pictures each entry has."""
+    if isinstance(images, Dataset):
+        for start in range(0, len(images), STREAMED):
+            some = range(start, min(start + STREAMED, len(images)))
+            yield from (len(sample.images) for sample in images.take(some, fields=("images",)))
+    else:
+        yield from (len(entry) if isinstance(entry, (list, tuple)) else 1 for entry in images)

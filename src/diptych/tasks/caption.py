@@ -1,6 +1,6 @@
 """A sentence about each picture."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from diptych.machine import Precision
 from diptych.tasks.reading import Pictures, Progress, decoder
@@ -19,7 +19,7 @@ class Captioned(NamedTuple):
 
 
 def caption(
-    model: WritesCaptions,
+    model: Any,
     images: Pictures,
     *,
     batch_size: int = 16,

@@ -1,7 +1,7 @@
 """Where things of some classes are in each picture."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from diptych.machine import Precision
 from diptych.tasks.reading import Pictures, Progress, as_they_are
@@ -20,7 +20,7 @@ class Detected(NamedTuple):
 
 
 def detect(
-    model: DetectsObjects,
+    model: Any,
     images: Pictures,
     names: Sequence[str],
     *,

@@ -1,6 +1,7 @@
 """A picture for each text."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ WHO = "a model with a `draw` method (`diptych.types.DrawsPictures`)"
 
 
 def draw(
-    model: DrawsPictures,
+    model: Any,
     texts: Sequence[str],
     seed: int = 0,
     *,

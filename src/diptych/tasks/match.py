@@ -25,7 +25,7 @@ class Matched(NamedTuple):
 
 
 def match(
-    model: DualEncoder | MatchesPairs | AnswersQuestions,
+    model: Any,
     images: Pictures,
     texts: Sequence[Sequence[str]],
     *,

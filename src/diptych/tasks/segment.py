@@ -1,7 +1,7 @@
 """Which pixels of each picture belong to what a phrase names."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class Segmented(NamedTuple):
 
 
 def segment(
-    model: SegmentsPhrases,
+    model: Any,
     images: Pictures,
     phrases: Sequence[str],
     *,
