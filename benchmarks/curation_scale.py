@@ -1,12 +1,15 @@
-"""Curation at web scale: concept matching, balancing and semantic de-duplication, each beside a peer.
+"""Curation at web scale: concept matching, balancing, near and semantic de-duplication, each beside a peer.
 
-    python benchmarks/curation_scale.py                 # all three; needs 6 GB of memory and some minutes
+    python benchmarks/curation_scale.py                 # all four; needs 6 GB of memory and some minutes
     python benchmarks/curation_scale.py concepts --threads 1
     python benchmarks/curation_scale.py semantic --vectors 100000
 
 - concepts: texts a second of CPU time against 500,000 entries, beside `pyahocorasick` (the dev extra) given the same
   entries with a space on either side, and beside the substring test itself on a few texts. All must agree.
 - balance: seconds for 10 million rows, beside the loop of MetaCLIP's Algorithm 1 on a part of them.
+- near: seconds to find near-duplicates among the hashes of a million pictures, of which a tenth are planted repeats, a
+  third have a white border (so that their hashes crowd in a few bands) and a twentieth are blank; beside a loop with a
+  dictionary of bands on the first of them, which grows with the square.
 - semantic: seconds for a million vectors of which a tenth are planted repeats at cosines of 0.95 to 0.99, and how many
   of those are found, on vectors in topics of unequal size and on vectors without any structure, which is the hardest
   case; and both beside `usearch` (HNSW, two nearest neighbours) on a smaller set.
@@ -20,6 +23,7 @@ import argparse
 import os
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -27,10 +31,12 @@ from typing import Any
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", default=["concepts", "balance", "semantic"])
+    parser.add_argument("parts", nargs="*", default=["concepts", "balance", "near", "semantic"])
     parser.add_argument("--texts", type=int, default=200_000)
     parser.add_argument("--entries", type=int, default=500_000)
     parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--pictures", type=int, default=1_000_000)
+    parser.add_argument("--peer-pictures", type=int, default=100_000)
     parser.add_argument("--vectors", type=int, default=1_000_000)
     parser.add_argument("--dims", type=int, default=512)
     parser.add_argument("--peer-vectors", type=int, default=30_000)
@@ -39,7 +45,7 @@ def main() -> None:
     if sizes.threads:
         os.environ |= {name: str(sizes.threads) for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")}
     for part in sizes.parts:
-        {"concepts": concepts, "balance": balancing, "semantic": semantic}[part](sizes)
+        {"concepts": concepts, "balance": balancing, "near": near, "semantic": semantic}[part](sizes)
 
 
 # ---------------------------------------------------------------- concepts
@@ -137,6 +143,86 @@ def balancing(sizes: argparse.Namespace) -> None:
     for name, kept in (("ours", keep[:rows]), ("the loop", np.array(loop))):
         sigma = (kept - expected).sum() / spread
         print(f"  {name} kept {kept.mean():.4f} of these, expected {expected.mean():.4f}: {sigma:+.1f} sigma")
+
+
+# ---------------------------------------------------------------- near-duplicates
+
+
+def near(sizes: argparse.Namespace) -> None:
+    """Planted repeats differ by up to 3 bits of the hash and by 1 of 255 in each grey value."""
+    import numpy as np
+
+    from diptych.data.curate.near import greedy_owners, looks_of
+
+    bits, thumbnails, repeats, sources = planted_pictures(sizes.pictures)
+    order = np.arange(len(bits))
+    started = time.perf_counter()
+    owner, cpu = timed(lambda: greedy_owners(looks_of(bits, thumbnails), order, 2.0))
+    wall = time.perf_counter() - started
+    # a repeat may also go to another picture that is near, or come first itself
+    together = (owner[repeats] != repeats) | (owner[sources] != sources)
+    print(
+        f"near: {len(bits):,} pictures in {wall:.1f} s, {cpu:.1f} s of CPU; found {together.mean():.2%} of "
+        f"{len(repeats):,} planted, dropped {int((owner != order).sum()):,}"
+    )
+    few = min(sizes.peer_pictures, len(bits))
+    ours, cpu = timed(lambda: greedy_owners(looks_of(bits[:few], thumbnails[:few]), order[:few], 2.0))
+    theirs, seconds = timed(lambda: by_a_loop(bits[:few], thumbnails[:few], 2.0))
+    agrees("the loop", ours.tolist() == theirs)
+    print(f"  {few:,} of these: ours {cpu:.2f} s of CPU, the loop {seconds:.1f} s: {seconds / cpu:.0f} x")
+
+
+def planted_pictures(rows: int) -> tuple[Any, Any, Any, Any]:
+    """Difference hashes and thumbnails in random order, which are repeats, and of which.
+
+    Pictures vary by large patches more than by small ones, as photographs do.
+    """
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    base = rows * 9 // 10
+    field = np.full((rows, 8, 8, 3), 128, np.float32)
+    for side, spread in ((1, 40), (2, 30), (4, 20), (8, 10)):
+        coarse = rng.standard_normal((base, side, side, 3), dtype=np.float32) * spread
+        field[:base] += coarse.repeat(8 // side, axis=1).repeat(8 // side, axis=2)
+    thumbnails = field.clip(0, 255).astype(np.uint8)
+    del field
+    bordered = thumbnails[: base // 3]
+    bordered[:, [0, 7]] = 255
+    bordered[:, :, [0, 7]] = 255
+    thumbnails[base // 3 : base // 3 + base // 20] = rng.integers(0, 256, (base // 20, 1, 1, 1), np.uint8)
+    source = rng.permutation(base)[: rows - base]
+    grey = thumbnails.mean(axis=3, dtype=np.float32)
+    bits = np.packbits(grey > np.roll(grey, 1, axis=2), axis=(-1)).reshape(rows, 8).view(">u8")[:, 0].astype(np.uint64)
+    bits[base:] = bits[source]
+    for _ in range(3):
+        flip = np.uint64(1) << rng.integers(0, 64, rows - base, dtype=np.uint64)
+        bits[base:] ^= np.where(rng.random(rows - base) < 0.5, flip, np.uint64(0))
+    noise = rng.integers(-1, 2, (rows - base, 8, 8, 3), np.int8)
+    thumbnails[base:] = (thumbnails[source].astype(np.int16) + noise).clip(0, 255)
+    order = rng.permutation(rows)
+    place = np.empty(rows, np.int64)
+    place[order] = np.arange(rows)
+    return bits[order], thumbnails.reshape(rows, 192)[order], place[base:], place[source]
+
+
+def by_a_loop(bits: Any, thumbnails: Any, difference: float) -> list[int]:
+    """Each picture looks up those kept before it by the four bands of its hash."""
+    import numpy as np
+
+    owners, hashes = list(range(len(bits))), bits.tolist()
+    buckets: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+    for index, own in enumerate(hashes):
+        keys = [(band, own >> 16 * band & 0xFFFF) for band in range(4)]
+        close = sorted({i for key in keys for i in buckets[key] if (hashes[i] ^ own).bit_count() <= 3})
+        if close:
+            apart = np.abs(thumbnails[close].astype(np.int16) - thumbnails[index]).mean(axis=1)
+            if apart.min() <= difference:
+                owners[index] = close[int(apart.argmin())]
+                continue
+        for key in keys:
+            buckets[key].append(index)
+    return owners
 
 
 # ---------------------------------------------------------------- semantic de-duplication

@@ -9,7 +9,6 @@ from PIL import Image
 
 from diptych.cli import main
 from diptych.data import Dataset, open_dataset
-from diptych.data.curate import leakage
 from diptych.data.curate.leakage import Leak, find_leaks
 from diptych.data.writer import DatasetWriter
 from diptych.types import EncodedImage, InputError, Sample
@@ -101,24 +100,6 @@ def test_near_pictures_can_be_left_out_and_embeddings_added(sets):
         find_leaks(*sets, vectors=(train, test[:3]))
     with pytest.raises(InputError, match="threshold: expected a cosine"):
         find_leaks(*sets, vectors=(train, test), threshold=0.0)
-
-
-def test_the_nearest_picture_is_told_in_whatever_pieces_they_are_compared(monkeypatch):
-    rng = np.random.default_rng(0)
-    base = rng.integers(0, 2**63, 40, dtype=np.uint64)
-    seen, asked = base[rng.integers(0, 40, 300)], base[rng.integers(0, 40, 60)]
-    flips = np.uint64(1) << rng.integers(0, 64, (2, 300), dtype=np.uint64)
-    seen = seen ^ flips[0] ^ flips[1]
-    for at_once in (1, 7, 1 << 20):
-        monkeypatch.setattr(leakage, "_AT_ONCE", 16 * at_once)
-        pairs = {(int(a), int(b)) for one, other in leakage._candidates(seen, asked) for a, b in zip(one, other)}
-        plain = {
-            (a, b)
-            for a in range(60)
-            for b in range(300)
-            if (int(asked[a]) ^ int(seen[b])).bit_count() <= leakage.MAX_BITS
-        }
-        assert pairs == plain and len(plain) > 100
 
 
 def test_sets_without_pictures_or_rows(write):

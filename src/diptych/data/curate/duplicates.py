@@ -8,7 +8,6 @@ another colour apart.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -21,12 +20,9 @@ from pydantic import Field
 
 from diptych.config import strict
 from diptych.data.curate.lists import counts, joined
+from diptych.data.curate.near import THUMBNAIL, greedy_owners, looks_of
 from diptych.data.curate.pictures import opened
 from diptych.data.curate.steps import Array, Decision, Models, Step, Tools
-
-_BANDS = 4  # 64 bits in 4 bands: hashes that differ in at most 3 bits agree in at least one band
-MAX_BITS = _BANDS - 1
-THUMBNAIL = 8 * 8 * 3
 
 _TYPES = {"digest": pa.binary(16), "bits": pa.uint64(), "thumbnail": pa.binary(THUMBNAIL)}
 
@@ -145,7 +141,10 @@ def find_duplicates(hashes: Any, max_difference: float | None, order: Array | No
     _, first, group = np.unique(code, return_index=True, return_inverse=True)
     owners[order] = order[first][group]
     if max_difference is not None:
-        _near(hashes, max_difference, order[np.sort(first)], owners)
+        distinct = order[np.sort(first)]
+        distinct = distinct[pc.is_valid(hashes["bits"]).to_numpy()[distinct]]
+        looks = looks_of(pc.fill_null(hashes["bits"], 0).to_numpy(), thumbnails(hashes))
+        owners[distinct] = greedy_owners(looks, distinct, max_difference)
     return owners
 
 
@@ -155,24 +154,3 @@ def thumbnails(hashes: Any) -> Array:
     start = column.offset * THUMBNAIL
     raw = np.frombuffer(column.buffers()[1] or b"", np.uint8)[start : start + len(column) * THUMBNAIL]
     return raw.reshape(-1, THUMBNAIL)
-
-
-def _near(hashes: Any, max_difference: float, order: Array, owners: Array) -> None:
-    """Give pictures of different digests that are near-duplicates their owner, in `owners`."""
-    order = order[pc.is_valid(hashes["bits"]).to_numpy()[order]]
-    bits = pc.fill_null(hashes["bits"], 0).to_numpy().tolist()
-    pixels = thumbnails(hashes)
-    buckets: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for index in order.tolist():
-        own = bits[index]
-        keys = [(band, own >> (16 * band) & 0xFFFF) for band in range(_BANDS)]
-        close = {other for key in keys for other in buckets[key] if (bits[other] ^ own).bit_count() <= MAX_BITS}
-        if close:
-            others = sorted(close)
-            differences = np.abs(pixels[others].astype(np.int16) - pixels[index]).mean(axis=1)
-            best = int(differences.argmin())
-            if differences[best] <= max_difference:
-                owners[index] = others[best]
-                continue
-        for key in keys:
-            buckets[key].append(index)

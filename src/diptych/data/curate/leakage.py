@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from diptych.data.curate.concepts import normalise
-from diptych.data.curate.duplicates import MAX_BITS, THUMBNAIL, picture_hash
+from diptych.data.curate.duplicates import picture_hash
+from diptych.data.curate.near import THUMBNAIL, looks_of, near_pairs
 from diptych.data.store import Dataset
 from diptych.images import BadImage, decode, read_bytes
 from diptych.types import EncodedImage, InputError
@@ -25,8 +26,6 @@ PICTURE_KINDS = ("same file", "same pixels", "near picture", "near embedding")
 KINDS = (*PICTURE_KINDS, "same caption")
 
 _CHUNK = 256
-_BANDS = MAX_BITS + 1  # of 16 bits: hashes at most MAX_BITS apart agree in one band or more
-_AT_ONCE = 1 << 20  # candidate pairs that are looked at together
 _BLOCK = 1024  # vectors, in the comparison of embeddings
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -164,36 +163,13 @@ def _fingerprint(image: EncodedImage) -> tuple[bytes, bytes, int, bytes] | None:
 
 def nearest(seen: Fingerprints, asked: Fingerprints, difference: float) -> tuple[Array, Array]:
     """For each picture asked about the near-duplicate with the nearest thumbnail, or -1; and the difference."""
-    nearest, apart = np.full(len(asked.rows), -1), np.full(len(asked.rows), np.inf)
-    for one, other in _candidates(seen.bits, asked.bits):
-        distance = np.abs(seen.thumbnails[other].astype(np.int16) - asked.thumbnails[one]).mean(axis=1)
-        for at in np.flatnonzero(distance <= difference).tolist():
-            key, best = (distance[at], other[at]), (apart[one[at]], nearest[one[at]])
-            if key < best:
-                apart[one[at]], nearest[one[at]] = key
-    return nearest, apart
-
-
-def _candidates(seen: Array, asked: Array) -> Iterator[tuple[Array, Array]]:
-    """Pairs (asked, seen) of hashes at most `MAX_BITS` apart; some come more than once."""
-    for band in range(_BANDS):
-        shift, low = np.uint64(16 * band), np.uint64(0xFFFF)
-        keys = (seen >> shift) & low
-        order = np.argsort(keys, kind="stable")
-        wanted = (asked >> shift) & low
-        begin, end = (np.searchsorted(keys[order], wanted, side) for side in ("left", "right"))
-        sizes = end - begin
-        parts = np.searchsorted(np.cumsum(sizes), np.arange(0, sizes.sum(), _AT_ONCE), side="right")
-        parts = np.append(np.unique(parts), len(asked))
-        for first, last in zip(parts, parts[1:]):
-            size = sizes[first:last]
-            one = np.repeat(np.arange(first, last), size)
-            place = np.arange(len(one)) - np.repeat(np.cumsum(size) - size, size)
-            other = order[begin[one] + place]
-            close = np.flatnonzero(np.bitwise_count(seen[other] ^ asked[one]) <= MAX_BITS)
-            for at in range(0, len(close), _AT_ONCE // 16):
-                part = close[at : at + _AT_ONCE // 16]
-                yield one[part], other[part]
+    best = np.full(len(asked.rows), np.iinfo(np.int64).max)
+    seen_looks, asked_looks = (looks_of(side.bits, side.thumbnails) for side in (seen, asked))
+    of_seen, of_asked = np.arange(len(seen.rows)), np.arange(len(asked.rows))
+    for one, other, apart in near_pairs(seen_looks, of_seen, asked_looks, of_asked, difference):
+        np.minimum.at(best, one, (apart << 40) | other)
+    some = best < np.iinfo(np.int64).max
+    return np.where(some, best & ((1 << 40) - 1), -1), np.where(some, (best >> 40) / THUMBNAIL, np.inf)
 
 
 # ---------------------------------------------------------------- vectors and captions
