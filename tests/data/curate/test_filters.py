@@ -108,35 +108,44 @@ def test_language_without_its_package_is_one_sentence(monkeypatch: pytest.Monkey
 
 
 def pictures() -> pa.Table:
-    """64 x 64, 200 x 50, 50 x 200 turned by its EXIF to 200 x 50, broken, none."""
+    """64 x 64, 200 x 50, 50 x 200 turned by its EXIF to 200 x 50, broken, none; a last row of 64 x 64 and 50 x 200."""
     turned = Image.new("RGB", (50, 200))
     exif = turned.getexif()
     exif[0x0112] = 6
     data = io.BytesIO()
     turned.save(data, "JPEG", exif=exif)
-    files = [png(drawing(0)), png(Image.new("RGB", (200, 50))), data.getvalue(), png(drawing(0))[:300], None]
-    more = pa.array([[]] * len(files), pa.list_(pa.large_binary()))
+    files = [
+        png(drawing(0)),
+        png(Image.new("RGB", (200, 50))),
+        data.getvalue(),
+        png(drawing(0))[:300],
+        None,
+        png(drawing(0)),
+    ]
+    more = pa.array([[]] * 5 + [[png(drawing(1)), png(Image.new("RGB", (50, 200)))]], pa.list_(pa.large_binary()))
     return rows(picture=pa.array(files, pa.large_binary()), more=more)
 
 
 def test_size_and_aspect_are_those_of_the_upright_picture() -> None:
     step = PictureSize(least_side=60, most_pixels=None)
     table = measured(step, pictures())
-    assert table["width"].to_pylist() == [64, 200, 200, 64, None]
-    assert table["height"].to_pylist() == [64, 50, 50, 64, None]
-    assert kept(decided(step, table)) == [0, 3, 4], "a row without a picture is not judged by one"
+    assert table["width"].to_pylist() == [[64], [200], [200], [64], [], [64, 64, 50]]
+    assert table["height"].to_pylist() == [[64], [50], [50], [64], [], [64, 64, 200]]
+    assert kept(decided(step, table)) == [0, 3, 4], "a row without a picture is not judged by one, others by all"
     assert decided(step, table).say(1) == ("200 x 50 pixels", "")
+    assert decided(step, table).say(5) == ("50 x 200 pixels", ""), "only what is wrong is told"
     assert kept(decided(PictureSize(least_side=1, most_pixels=64 * 64), table)) == [0, 3, 4]
-    assert kept(decided(Aspect(most=4.0), table)) == [0, 1, 2, 3, 4]
+    assert kept(decided(Aspect(most=4.0), table)) == [0, 1, 2, 3, 4, 5]
     assert kept(decided(Aspect(most=3.9), table)) == [0, 3, 4]
-    huge = rows(width=pa.array([100_000], pa.int32()), height=pa.array([100_000], pa.int32()))
+    lists = pa.list_(pa.int32())
+    huge = rows(width=pa.array([[100_000]], lists), height=pa.array([[100_000]], lists))
     assert kept(decided(PictureSize(most_pixels=10**10), huge)) == [0]
     assert kept(decided(PictureSize(most_pixels=10**10 - 1), huge)) == []
 
 
 def test_readable_is_what_can_be_decoded_to_its_end() -> None:
     step = Readable()
-    assert kept(decided(step, measured(step, pictures()))) == [0, 1, 2]
+    assert kept(decided(step, measured(step, pictures()))) == [0, 1, 2, 5]
 
 
 def test_cap_keeps_a_stable_choice() -> None:

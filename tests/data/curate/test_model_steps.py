@@ -9,7 +9,7 @@ from PIL import Image
 from diptych.data.curate import Plan, run_plan
 from diptych.data.curate.balancing import Balance
 from diptych.data.curate.with_models import SemanticDuplicates, Similarity
-from diptych.types import InputError
+from diptych.types import EncodedImage, InputError, Sample
 
 
 def plain(colour: str | tuple[int, int, int], size: int = 8) -> bytes:
@@ -45,6 +45,30 @@ def test_captions_that_do_not_fit_go(tmp_path: Path) -> None:
     assert {c.before for c in changed.examples} == {"a green thing (0.000) | a blue thing", "a red thing (0.050)"}
     with pytest.raises(InputError, match="names the model 'colours', and no models were given"):
         run_plan(data, plan, work=tmp_path / "work")
+
+
+def test_several_pictures_are_judged_together(tmp_path: Path) -> None:
+    """A caption's cosine is the mean over the pictures that can be read."""
+
+    def several(id: str, *colours: str) -> Sample:
+        files = [b"GIF89a" if colour == "broken" else plain(colour) for colour in colours]
+        return Sample(id, [EncodedImage(data) for data in files], captions=["a red thing"])
+
+    samples = [
+        several("both", "red", "red"),
+        several("second is wrong", "red", "blue"),
+        several("first is wrong", "blue", "red"),
+        several("one can be read", "broken", "red"),
+        several("two of three", "red", "green", "red"),
+        several("none can be read", "broken", "broken"),
+    ]
+    data = write(tmp_path / "d", samples)
+    plan = Plan((Similarity(model="colours", least=0.6, lowest=0),))
+    outcome = run_plan(data, plan, models=colours, work=tmp_path / "work")
+    assert outcome.rows["id"].to_pylist() == ["both", "one can be read", "two of three", "none can be read"]
+    assert outcome.rows["score similarity"].to_pylist() == pytest.approx([1.0, 1.0, 2 / 3, None])
+    dropped = {change.id: change.before for change in outcome.report.steps[0].examples}
+    assert dropped == dict.fromkeys(["second is wrong", "first is wrong"], "a red thing (0.500)")
 
 
 def test_the_lowest_share_is_relative(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
-"""Filters by what a picture is: readable, large enough, not too large, not a banner. A row without picture passes."""
+"""Filters by what a picture is: readable, large enough, not too large, not a banner.
+
+A row without a picture that can be read passes all but the first of these; one of several passes if each of them does.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,7 +17,8 @@ from PIL import Image
 from pydantic import Field
 
 from diptych.config import strict
-from diptych.data.curate.steps import Decision, Models, Step, Tools
+from diptych.data.curate.lists import counts
+from diptych.data.curate.steps import Array, Decision, Models, Step, Tools
 from diptych.images import BadImage, decode
 
 
@@ -26,6 +30,12 @@ def opened(pictures: Any) -> Iterator[Image.Image | None]:
             yield None if data is None else decode(data)
         except BadImage:
             yield None
+
+
+def of_rows(batch: Any) -> tuple[Array, list[bytes | None]]:
+    """All pictures of the rows that a step measures, encoded, None where one cannot be had: (their rows, they)."""
+    pictures = [[first, *more] for first, more in zip(batch["picture"].to_pylist(), batch["more"].to_pylist())]
+    return np.repeat(np.arange(len(pictures)), list(map(len, pictures))), [one for row in pictures for one in row]
 
 
 @strict
@@ -63,15 +73,33 @@ class _BySize(Step):
 
     def measures(self, models: Models) -> str:
         """Width and height."""
-        return "picture size 1"
+        return "picture size 2"
 
     def measure(self, batch: Any, models: Models) -> Mapping[str, Any]:
-        """Width and height in pixels as the picture is seen; null where there is none that can be read."""
-        sizes = [_size(entry.as_py()) for entry in batch["picture"]]
+        """Lists of width and height in pixels, as they are seen, of the row's pictures that can be read."""
+        of_row, pictures = of_rows(batch)
+        sizes: list[list[tuple[int, int]]] = [[] for _ in range(len(batch))]
+        for row, data in zip(of_row.tolist(), pictures):
+            if (size := _size(data)) is not None:
+                sizes[row].append(size)
         return {
-            name: pa.array([None if size is None else size[axis] for size in sizes], pa.int32())
+            name: pa.array([[size[axis] for size in row] for row in sizes], pa.list_(pa.int32()))
             for axis, name in enumerate(("width", "height"))
         }
+
+    def _judged(self, rows: Any, sentence: str, good: Callable[[Array, Array], Array]) -> Decision:
+        """Drop rows with a picture whose width and height (float64, of all pictures) are not good."""
+        width, height = (pc.list_flatten(rows[name]).to_numpy().astype(np.float64) for name in ("width", "height"))
+        had, bad = counts(rows["width"]), ~good(width, height)
+        starts = np.concatenate([[0], np.cumsum(had)])
+
+        def say(row: int) -> tuple[str, str]:
+            places = starts[row] + np.flatnonzero(bad[starts[row] : starts[row + 1]])
+            return " | ".join(f"{width[i]:.0f} x {height[i]:.0f} pixels" for i in places), ""
+
+        return Decision(
+            sentence, keep=np.bincount(np.repeat(np.arange(len(rows)), had)[bad], minlength=len(rows)) == 0, say=say
+        )
 
 
 @strict
@@ -90,16 +118,12 @@ class PictureSize(_BySize):
 
     def decide(self, rows: Any, tools: Tools) -> Decision:
         """See the class."""
-        width, height = (pc.cast(rows[name], pa.int64()) for name in ("width", "height"))
-        good = pc.greater_equal(pc.min_element_wise(width, height, skip_nulls=False), self.least_side)
-        sentence = f"Pictures with a side below {self.least_side} pixels"
-        if self.most_pixels is not None:
-            good = pc.and_(good, pc.less_equal(pc.multiply(width, height), self.most_pixels))
-            sentence += f" or more than {self.most_pixels:,} pixels"
-        return Decision(
-            f"{sentence} were dropped.",
-            keep=np.asarray(pc.fill_null(good, True)),
-            say=lambda row: (f"{width[row]} x {height[row]} pixels", ""),
+        most = np.inf if self.most_pixels is None else self.most_pixels
+        more = "" if self.most_pixels is None else f" or more than {self.most_pixels:,} pixels"
+        return self._judged(
+            rows,
+            f"Pictures with a side below {self.least_side} pixels{more} were dropped.",
+            lambda width, height: (np.minimum(width, height) >= self.least_side) & (width * height <= most),
         )
 
 
@@ -117,13 +141,10 @@ class Aspect(_BySize):
 
     def decide(self, rows: Any, tools: Tools) -> Decision:
         """See the class."""
-        width, height = (pc.cast(rows[name], pa.float64()) for name in ("width", "height"))
-        longer = pc.max_element_wise(width, height, skip_nulls=False)
-        good = pc.less_equal(longer, pc.multiply(pc.min_element_wise(width, height, skip_nulls=False), self.most))
-        return Decision(
+        return self._judged(
+            rows,
             f"Pictures more than {self.most:g} times as long as they are wide, or the other way round, were dropped.",
-            keep=np.asarray(pc.fill_null(good, True)),
-            say=lambda row: (f"{rows['width'][row]} x {rows['height'][row]} pixels", ""),
+            lambda width, height: np.maximum(width, height) <= np.minimum(width, height) * self.most,
         )
 
 

@@ -13,8 +13,9 @@ from pydantic import Field
 
 from diptych.config import strict
 from diptych.data.curate.lists import counts, flat, joined, judge_captions
+from diptych.data.curate.pictures import of_rows
 from diptych.data.curate.semantic import semantic_duplicates
-from diptych.data.curate.steps import Array, Decision, Models, Step, Tools
+from diptych.data.curate.steps import Decision, Models, Step, Tools
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -26,7 +27,9 @@ class Similarity(Step):
 
     Schuhmann et al., "LAION-400M" (2021), cut at a cosine of CLIP; Gadre et al., "DataComp" (2023), at a share of the
     pool. Both cuts can be asked for; a caption must pass both. A row without a readable picture or a caption passes.
-    The best cosine of a row's captions is kept as the score "similarity".
+    Where a row has several pictures a caption speaks of them together, and its cosine is the mean over those that can
+    be read: one that has nothing to do with the caption pulls it down. The best cosine of a row's captions is kept as
+    the score "similarity".
 
     Attributes:
         model: the address of a dual encoder.
@@ -46,11 +49,16 @@ class Similarity(Step):
 
     def measures(self, models: Models) -> str:
         """The cosines, whatever the cut."""
-        return f"similarity 1 {models(self.model).fingerprint}"
+        return f"similarity 2 {models(self.model).fingerprint}"
 
     def measure(self, batch: Any, models: Models) -> Mapping[str, Any]:
-        """The cosine of each caption with its row's picture; NaN where that cannot be read."""
-        pictures, read = _image_vectors(self.model, batch, models)
+        """The mean cosine of each caption with its row's pictures; NaN where none can be read."""
+        of_picture, encoded = of_rows(batch)
+        vectors, good = models(self.model).images([data or b"" for data in encoded])
+        sums = np.zeros((len(batch), vectors.shape[1]), np.float32)
+        np.add.at(sums, of_picture[good], vectors[good])
+        number = np.bincount(of_picture[good], minlength=len(batch))
+        pictures, read = sums / np.maximum(number, 1)[:, None].astype(np.float32), number > 0
         of_row = np.repeat(np.arange(len(batch)), counts(batch["captions"]))
         texts = flat(batch["captions"]).to_pylist()
         cosine = np.full(len(texts), np.nan, dtype=np.float32)
@@ -113,7 +121,7 @@ class SemanticDuplicates(Step):
 
     def measure(self, batch: Any, models: Models) -> Mapping[str, Any]:
         """The vector of each row's picture; null where it cannot be read, or where a row has several."""
-        vectors, read = _image_vectors(self.model, batch, models)
+        vectors, read = models(self.model).images([entry.as_py() or b"" for entry in batch["picture"]])
         read &= counts(batch["more"]) == 0
         values = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
         return {"vector": pa.FixedSizeListArray.from_arrays(values, vectors.shape[1], mask=pa.array(~read))}
@@ -140,9 +148,3 @@ class SemanticDuplicates(Step):
             keep=owners == np.arange(len(rows)),
             say=lambda row: (f"says the same as {rows['id'][int(owners[row])].as_py()}", ""),
         )
-
-
-def _image_vectors(model: str, batch: Any, models: Models) -> tuple[Array, Array]:
-    """(vectors N D, which rows have a picture that can be read)."""
-    pictures = [entry.as_py() or b"" for entry in batch["picture"]]
-    return models(model).images(pictures)
