@@ -123,8 +123,8 @@ def _edit(folder: Path, **changes: object) -> None:
     [
         ({"family": "clop"}, "unknown family 'clop'"),
         ({"family": 3}, "family: expected one of clip, lit, asif, got 3"),
-        ({"family": None}, "expected 'family' (a Diptych model) or model_type 'clip', got model_type None"),
-        ({"family": None, "model_type": "bert"}, "got model_type 'bert'"),
+        ({"family": None}, "expected 'family' (a Diptych model) or 'model_type' (a Hugging Face model)"),
+        ({"family": None, "model_type": "bert"}, "image-text-to-text model, got 'bert'"),
         ({"version": 99}, "version: expected 1 for family 'clip', got 99"),
         ({"config": {"embed_dims": 3}}, "unknown key 'embed_dims'"),
         ({"config": []}, "config: expected an object"),

@@ -56,8 +56,11 @@ def load(path: Path, *, trusted: bool = True) -> nn.Module:
             from diptych.models import clip_hf
 
             return clip_hf.load(path)
-        kind = raw.get("model_type")
-        raise InputError(f"{file}: expected 'family' (a Diptych model) or model_type 'clip', got model_type {kind!r}")
+        if "model_type" not in raw:
+            raise InputError(f"{file}: expected 'family' (a Diptych model) or 'model_type' (a Hugging Face model)")
+        from diptych.models import hf_folder
+
+        return hf_folder.load(path)
     name = raw["family"]
     if not isinstance(name, str) or (name not in models.FAMILIES and not trusted):
         raise InputError(
