@@ -15,7 +15,6 @@ import pytest
 
 from diptych.data import parquet_store, writer
 from diptych.data.store import SCHEMA, Dataset, DatasetWriter, image_source, is_store
-from diptych.data.writer import free_id
 from diptych.images import BadImage
 from diptych.types import EncodedImage, InputError, Mask, Object, Question, Rejected, Relation, Sample
 
@@ -172,18 +171,6 @@ def test_a_table_of_some_rows_reads_their_row_groups_only(tmp_path, monkeypatch)
     assert len(dataset.table([])) == 0 and read == []
     assert dataset.table([24, 22, 99], ("id",)).column("id").to_pylist() == ["row24", "row22", "row99"]
     assert read == [(1, 0), (4, 2)]
-
-
-def test_one_id_for_all_rows_costs_no_search_each():
-    class Counted(dict):
-        asked = 0
-
-        def __contains__(self, key):
-            Counted.asked += 1
-            return super().__contains__(key)
-
-    taken = Counted()
-    assert [free_id("a", taken) for _ in range(1000)][-1] == "a#1000" and Counted.asked <= 2000
 
 
 def test_split_hashes_rows_without_a_value_by_their_id(tmp_path):

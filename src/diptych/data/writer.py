@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diptych.data.schema import SCHEMA, to_row
+from diptych.data.unique_ids import UniqueIds
 from diptych.types import InputError, Rejected, Sample
 
 VERSION = 2  # 1: fewer fields; it still opens
@@ -81,7 +82,7 @@ class DatasetWriter:
         self._rows_per_shard = rows_per_shard
         self._group: list[Sample] = []
         self._group_bytes = 0
-        self._ids: dict[str, int] = {}
+        self._ids = UniqueIds()
         self._shards: list[dict[str, Any]] = []
         self._parquet: Any = None
         self._shard_rows = 0
@@ -111,7 +112,7 @@ class DatasetWriter:
         """Add one sample. An id that is already taken gets '#2', '#3', ... appended; the id in use is returned."""
         if not isinstance(sample.id, str) or not sample.id:
             raise InputError(f"sample {self.rows}: id: expected a non-empty string, got {sample.id!r}")
-        sample.id = free_id(sample.id, self._ids)
+        sample.id = self._ids.free(sample.id)
         self._group.append(sample)
         self._group_bytes += sum(len(image.data or b"") for image in sample.images)
         self.rows += 1
@@ -215,17 +216,6 @@ def check_free(folder: Path) -> None:
     """Raise `InputError` if the place of a new dataset is taken by something that is not one."""
     if folder.exists() and not (folder / CARD).is_file() and not _is_empty_folder(folder):
         raise InputError(f"{folder}: exists and is not a Diptych dataset; give an empty or a new folder")
-
-
-def free_id(id: str, taken: dict[str, int]) -> str:
-    """`id`, with "#2", "#3", ... if it is taken; notes it in `taken`: id -> the last of these numbers."""
-    n = taken.get(id, 0) + 1
-    while n > 1 and f"{id}#{n}" in taken:
-        n += 1
-    taken[id] = n
-    free = id if n == 1 else f"{id}#{n}"
-    taken.setdefault(free, 1)
-    return free
 
 
 def _is_empty_folder(path: Path) -> bool:

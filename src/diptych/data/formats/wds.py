@@ -23,7 +23,7 @@ from diptych.data.schema import to_row
 from diptych.data.shards import shards_of, tars_in
 from diptych.data.tar_index import open_index, open_indexes
 from diptych.data.tar_store import MARK, TarStore, kind_of
-from diptych.data.writer import free_id
+from diptych.data.unique_ids import UniqueIds
 from diptych.images import BadImage
 from diptych.types import InputError, Sample
 
@@ -71,10 +71,10 @@ def write(samples: Iterable[Sample], folder: Path) -> Mapping[str, int]:
     if any(folder.glob("*.tar")):
         raise InputError(f"{folder}: holds tar files already; give an empty or a new folder")
     left: Counter[str] = Counter()
-    shard, taken = _Shard(folder, 0), dict[str, int]()
+    shard, taken = _Shard(folder, 0), UniqueIds()
     try:
         for sample in samples:
-            id = free_id(sample.id, taken)
+            id = taken.free(sample.id)
             try:
                 members = _members(sample, id)
             except BadImage as error:
