@@ -1,23 +1,31 @@
-"""How sure a number is: percentile bootstrap over samples, and paired comparison of two models on the same samples.
+"""How sure a number is: bootstrap intervals over samples, and paired comparison of two models on the same samples.
 
-Efron, "Bootstrap Methods: Another Look at the Jackknife" (1979). Values that belong to one sample (five captions of
-one picture) are not independent: `groups` names the sample of each value, and whole samples are drawn. One resample
-costs O(samples); memory is bounded whatever their number.
+Intervals are BCa (Efron, "Better Bootstrap Confidence Intervals", 1987: the percentiles are moved for the bias and the
+skew of the statistic), and their tails are widened as Student's t widens them (Hesterberg 2015, section 3.3). Plain
+percentiles cover too little for skewed values and for few samples. Values that belong to one sample (five captions of
+one picture) are not independent: `groups` names the sample of each value, and whole samples are drawn.
+
+Coverage of the nominal 95 %, simulated (tests/evaluation/metrics/test_interval_coverage.py): 93 to 97.5 % from 50
+samples on for shares between 0.2 and 0.8 and for values as skewed as an exponential. Shares within some 5 samples of 0
+or 1 are covered by more (up to 99.9 %). Values with a very heavy tail (log-normal, sigma 1) by less: 91.5 % at 50
+samples, 93 at 100, 94 at 300. Below 30 samples an interval is a rough guide: 90 to 98 %.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, ndtri, stdtrit
 
 from diptych.types import Estimate, InputError
 
 RESAMPLES = 2000
 TAIL = 0.025  # on each side of a 95 % interval
 _DRAWS_AT_ONCE = 1 << 20  # random numbers held in memory at a time
+_BLOCKS = 100  # of samples, left out one after the other to learn how skewed a statistic is
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -65,9 +73,9 @@ def median_interval(
     chance: float | None = None,
     resamples: int = RESAMPLES,
 ) -> Estimate:
-    """The median (of an even number: the mean of the two middle values) with its 95 % bootstrap interval.
+    """The median (of an even number: the mean of the two middle values) with its 95 % percentile bootstrap interval.
 
-    Arguments as in `mean_interval`.
+    Plain percentiles: the median has no skew that leaving samples out could show. Arguments as in `mean_interval`.
     """
     numbers, members = _checked(values, groups)
     order = np.argsort(numbers, kind="stable")
@@ -79,8 +87,8 @@ def median_interval(
             seen = np.cumsum(np.bincount(row, minlength=samples)[member_of])  # copies of each value and all below it
             middle = np.searchsorted(seen, [(seen[-1] - 1) // 2, seen[-1] // 2], side="right")
             medians.append(ordered[middle].mean())
-    low, high = _percentiles(np.array(medians))
-    return Estimate(float(np.median(numbers)), low, high, len(numbers), chance)
+    low, high = np.quantile(medians, [TAIL, 1 - TAIL])
+    return Estimate(float(np.median(numbers)), float(low), float(high), len(numbers), chance)
 
 
 def class_mean_interval(
@@ -110,8 +118,74 @@ def class_mean_interval(
         return result
 
     # To draw samples with replacement is to draw their (class, hit) cells from one multinomial: same law, fewer draws.
-    low, high = _percentiles(balanced(rng.multinomial(len(numbers), table / len(numbers), size=resamples)))
-    return Estimate(float(balanced(table[None])[0]), low, high, len(numbers), chance)
+    drawn = balanced(rng.multinomial(len(numbers), table / len(numbers), size=resamples))
+    value = float(balanced(table[None])[0])
+    low, high = np.quantile(drawn, [TAIL, 1 - TAIL])
+    return Estimate(value, float(low), float(high), len(numbers), chance)
+
+
+def bootstrap(
+    statistic: Callable[[Ints], float],
+    samples: int,
+    rng: np.random.Generator,
+    *,
+    groups: ArrayLike | None = None,
+    chance: float | None = None,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """Any number that is computed from samples (corpus BLEU, AUROC, ECE), with its 95 % bootstrap interval.
+
+    `bootstrap_of_sums` is much faster where the number is computed from sums over the samples.
+
+    Args:
+        statistic: the number on the samples of the given positions, repetitions included. It is called about
+            `resamples + 100` times. A resample for which it is NaN (AUROC without positives) does not count.
+        samples: how many samples there are.
+        groups: as in `mean_interval`.
+
+    Raises:
+        InputError: no sample, or the statistic of all samples, or of most resamples, is not a finite number.
+    """
+    _, members = _checked(np.zeros(samples), groups)
+    owners = int(members.max()) + 1
+    order = np.argsort(members, kind="stable")
+    of_group = np.split(order, np.cumsum(np.bincount(members))[:-1]) if groups is not None else None
+
+    def at(drawn: Ints) -> float:
+        return float(statistic(drawn if of_group is None else np.concatenate([of_group[g] for g in drawn])))
+
+    value = at(np.arange(owners))
+    drawn = np.array([at(row) for rows in _draws(owners, owners, rng, resamples) for row in rows])
+    kept = left_out_weights(owners, rng) if owners > 1 else np.ones((1, 1))
+    left_out = np.array([at(np.flatnonzero(row)) for row in kept])
+    low, high = bca_bounds(value, drawn, left_out, owners)
+    return Estimate(value, low, high, samples, chance)
+
+
+def bootstrap_of_sums(
+    statistic: Callable[[Floats], Floats],
+    counts: ArrayLike,
+    rng: np.random.Generator,
+    *,
+    chance: float | None = None,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """A number that is computed from sums over samples (mean IoU, panoptic quality, F1), with its bootstrap interval.
+
+    The difference of two models is such a number too: put their counts side by side.
+
+    Args:
+        statistic: R x F sums to R numbers; it sees all resamples in one call.
+        counts: N x F, what each sample adds to the sums.
+    """
+    table = np.asarray(counts, dtype=np.float64)
+    if table.ndim != 2 or table.size == 0 or not np.isfinite(table).all():
+        raise InputError(f"counts: expected a row of finite numbers for each sample, got shape {table.shape}")
+    total = table.sum(axis=0, keepdims=True)
+    value = float(statistic(total)[0])
+    left_out = statistic(total - table) if len(table) > 1 else np.array([value])
+    low, high = bca_bounds(value, statistic(_drawn_sums(table, rng, resamples)), left_out, len(table))
+    return Estimate(value, low, high, len(table), chance)
 
 
 def paired_difference(
@@ -146,6 +220,46 @@ def paired_difference(
     )
 
 
+def resampled_weights(samples: int, rng: np.random.Generator, resamples: int) -> Iterator[Ints]:
+    """How often each sample is drawn in each resample: R x N in all, a bounded number of rows at a time."""
+    for drawn in _draws(samples, samples, rng, resamples):
+        cells = drawn + np.arange(len(drawn))[:, None] * samples
+        yield np.bincount(cells.ravel(), minlength=drawn.size).reshape(drawn.shape)
+
+
+def left_out_weights(samples: int, rng: np.random.Generator) -> Ints:
+    """B x N; 0 for the samples of one of up to 100 random blocks, 1 for the others."""
+    blocks = np.arange(samples) % min(samples, _BLOCKS)
+    left_out = np.arange(min(samples, _BLOCKS))[:, None] == rng.permutation(blocks)
+    return np.where(left_out, 0, 1)
+
+
+def bca_bounds(value: float, drawn: Floats, left_out: Floats, samples: int) -> tuple[float, float]:
+    """The 95 % interval of `value`: BCa, with tails as wide as Student's t has them.
+
+    Args:
+        drawn: the number on each resample; NaN does not count.
+        left_out: the number with each sample, or each block of samples, left out.
+        samples: how many samples there are.
+
+    Raises:
+        InputError: `value` or nearly all of `drawn` is not a finite number.
+    """
+    drawn, left_out = drawn[np.isfinite(drawn)], left_out[np.isfinite(left_out)]
+    if not np.isfinite(value) or len(drawn) < 2:
+        raise InputError("interval: the statistic is not a finite number, for all samples or for every resample")
+    same = np.abs(drawn - value) <= 1e-12 * max(abs(value), float(np.abs(drawn).max()))  # rounding splits no tie
+    below = np.mean(np.where(same, 0.5, drawn < value))
+    bias = ndtri(np.clip(below, 1 / (len(drawn) + 1), len(drawn) / (len(drawn) + 1)))
+    gaps = left_out.mean() - left_out
+    spread = np.sum(gaps**2)
+    skew = np.sum(gaps**3) / (6 * spread**1.5) if spread > 0 else 0.0
+    reach = np.sqrt(samples / (samples - 1)) * stdtrit(samples - 1, 1 - TAIL) if samples > 1 else -ndtri(TAIL)
+    moved = bias + np.array([-reach, reach])
+    low, high = np.quantile(drawn, ndtr(bias + moved / np.maximum(1 - skew * moved, 0.1)))
+    return float(low), float(high)
+
+
 def _checked(values: ArrayLike, groups: ArrayLike | None) -> tuple[Floats, Ints]:
     """Values as float64, and for each the number of its sample: 0, 1, ... without holes."""
     numbers = np.asarray(values, dtype=np.float64)
@@ -160,10 +274,22 @@ def _checked(values: ArrayLike, groups: ArrayLike | None) -> tuple[Floats, Ints]
 
 
 def _mean_bounds(numbers: Floats, members: Ints, rng: np.random.Generator, resamples: int) -> tuple[float, float]:
-    sums = np.bincount(members, weights=numbers)
-    sizes = np.bincount(members).astype(np.float64)
-    means = [sums[i].sum(axis=1) / sizes[i].sum(axis=1) for i in _draws(len(sums), len(sums), rng, resamples)]
-    return _percentiles(np.concatenate(means))
+    table = np.stack([np.bincount(members, weights=numbers), np.bincount(members) * 1.0], axis=1)  # sum and size
+    drawn = _drawn_sums(table, rng, resamples)
+    left_out = table.sum(axis=0) - table if len(table) > 1 else table
+    value = numbers.sum() / len(numbers)
+    return bca_bounds(value, drawn[:, 0] / drawn[:, 1], left_out[:, 0] / left_out[:, 1], len(table))
+
+
+def _drawn_sums(table: Floats, rng: np.random.Generator, resamples: int) -> Floats:
+    """R x F; the sums of as many rows of the N x F table as it has, drawn with replacement."""
+    if table.shape[1] <= 2:
+        # Hits and misses, or a few scores, are few different rows: draw how often each comes. Same law, fewer draws.
+        kinds, copies = np.unique(table, axis=0, return_counts=True)
+        if 8 * len(kinds) < len(table):
+            sums: Floats = rng.multinomial(len(table), copies / len(table), size=resamples) @ kinds
+            return sums
+    return np.concatenate([times.astype(np.float64) @ table for times in resampled_weights(len(table), rng, resamples)])
 
 
 def _draws(below: int, width: int, rng: np.random.Generator, rows: int) -> Iterator[Ints]:
@@ -171,8 +297,3 @@ def _draws(below: int, width: int, rng: np.random.Generator, rows: int) -> Itera
     step = max(1, _DRAWS_AT_ONCE // max(width, 1))
     for start in range(0, rows, step):
         yield rng.integers(0, below, size=(min(step, rows - start), width))
-
-
-def _percentiles(drawn: Floats) -> tuple[float, float]:
-    low, high = np.quantile(drawn, [TAIL, 1 - TAIL])
-    return float(low), float(high)
