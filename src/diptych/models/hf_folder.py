@@ -88,6 +88,30 @@ def image_processor_of(folder: Path) -> Any:
         return AutoImageProcessor.from_pretrained(folder, backend="pil", **FROM_HERE)
 
 
+def processor_of(folder: Path) -> Any:
+    """The folder's processor of pictures and text, without what it has for videos, which needs torchvision."""
+    from transformers import PROCESSOR_MAPPING, AutoConfig
+
+    with quietly(folder):
+        known = PROCESSOR_MAPPING.get(type(AutoConfig.from_pretrained(folder, **FROM_HERE)), None)
+        if known is None:
+            raise InputError(f"{folder}: transformers knows no processor of pictures and text for this model")
+        names = known.get_attributes()
+
+        class Processor(known):  # type: ignore[misc]
+            def check_argument_for_proper_class(self, name: str, argument: Any) -> Any:
+                return None if argument is None else super().check_argument_for_proper_class(name, argument)
+
+            @classmethod
+            def get_attributes(cls) -> list[str]:  # the name of the class's own `__init__` arguments
+                return list(names)
+
+        readers = {"image_processor": image_processor_of, "tokenizer": read_tokenizer}
+        parts = [readers[name](folder) if name in readers else None for name in names]
+        settings, _ = known.get_processor_dict(folder, local_files_only=True)
+        return Processor.from_args_and_dict(parts, settings)
+
+
 def read_tokenizer(folder: Path) -> Any:
     """The folder's tokenizer, padding with the end token where it has no padding of its own."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast

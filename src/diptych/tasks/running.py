@@ -82,8 +82,10 @@ def ready(model: Any, device: str = "auto") -> Iterator[torch.device]:
     training = [module for module in model.modules() if module.training]
     if here != there:
         model.to(there)
-    if channels_last_pays(there) and not all(map(_is_channels_last, tensors)):
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if channels_last_pays(there):
+        for tensor in (*model.parameters(), *model.buffers()):  # `model.to` would stumble over kernels of video models
+            if not _is_channels_last(tensor):
+                tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
     for module in training:
         module.training = False
     try:
