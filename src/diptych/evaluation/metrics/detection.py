@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
-from hotcoco import COCO, COCOeval
+from hotcoco import COCO, COCOeval, mask
 from numpy.typing import NDArray
 
 from diptych.types import InputError
@@ -96,7 +96,7 @@ def load(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], iou_typ
     if iou_type not in ("bbox", "segm"):
         raise InputError(f'iou_type: expected "bbox" or "segm", got {iou_type!r}')
     checked = _checked_truth(truth, iou_type)
-    images = {image["id"] for image in checked["images"]}
+    images = {image["id"]: image for image in checked["images"]}
     categories = {category["id"] for category in checked["categories"]}
     for number, result in enumerate(results):
         _check_result(f"results[{number}]", result, images, categories, iou_type)
@@ -128,9 +128,8 @@ def _checked_truth(truth: Mapping[str, Any], iou_type: IouType) -> dict[str, Any
         _check_ids(where, row, images.keys(), categories)
         if iou_type == "bbox" or "segmentation" not in row:
             _check_box(where, row)
-        size = images[row["image_id"]]
-        if iou_type == "segm" and not ("segmentation" in row and {"width", "height"} <= size.keys()):
-            raise InputError(f"{where}: expected a segmentation, and width and height of its picture, to compare masks")
+        if iou_type == "segm":
+            _check_mask(where, row, images[row["image_id"]])
         annotations.append({"id": number + 1, "iscrowd": 0, **row})
     without = [row for row in annotations if row.get("area") is None]
     if without:
@@ -143,14 +142,12 @@ def _areas(rows: Sequence[dict[str, Any]], images: Mapping[int, Mapping[str, Any
     """Pixels that each mask covers, or the area of each box."""
     if iou_type == "bbox":
         return [float(row["bbox"][2] * row["bbox"][3]) for row in rows]
-    from hotcoco import mask
-
     pictures = COCO({"images": list(images.values()), "categories": [], "annotations": []})
     return [float(mask.area(pictures.ann_to_rle(row))) for row in rows]
 
 
 def _check_result(
-    where: str, row: Mapping[str, Any], images: set[int], categories: set[int], iou_type: IouType
+    where: str, row: Mapping[str, Any], images: Mapping[int, Any], categories: set[int], iou_type: IouType
 ) -> None:
     _check_ids(where, row, images, categories)
     score = row.get("score")
@@ -158,8 +155,8 @@ def _check_result(
         raise InputError(f"{where}: score: expected a finite number, got {score!r}")
     if "bbox" in row or "segmentation" not in row:
         _check_box(where, row)
-    if iou_type == "segm" and "segmentation" not in row:
-        raise InputError(f"{where}: segmentation: expected run lengths or polygons, to compare masks")
+    if iou_type == "segm":
+        _check_mask(where, row, images[row["image_id"]])
 
 
 def _check_ids(where: str, row: Mapping[str, Any], images: Any, categories: Any) -> None:
@@ -184,6 +181,22 @@ def _check_box(where: str, row: Mapping[str, Any]) -> None:
         numbers = []
     if len(numbers) != 4 or not all(map(math.isfinite, numbers)) or min(numbers[2:]) < 0:
         raise InputError(f"{where}: bbox: expected [x, y, width, height] in pixels, got {box!r}")
+
+
+def _check_mask(where: str, row: Mapping[str, Any], image: Mapping[str, Any]) -> None:
+    size = [image.get("height"), image.get("width")]
+    if None in size:
+        raise InputError(f"truth: images: id {image['id']}: expected width and height, to compare masks")
+    shape = row.get("segmentation")
+    try:
+        if isinstance(shape, Mapping) and list(shape["size"]) == size:
+            mask.area(dict(shape))  # hotcoco's own checks
+            return
+        if isinstance(shape, list) and shape and all(len(ring) >= 6 and np.isfinite(ring).all() for ring in shape):
+            return
+    except (ValueError, TypeError, KeyError) as wrong:
+        raise InputError(f"{where}: segmentation: {wrong}") from None
+    raise InputError(f"{where}: segmentation: expected polygons, or run lengths of height and width {size}")
 
 
 def _mean(values: NDArray[np.float64]) -> float:
