@@ -60,9 +60,9 @@ def test_train_judge_save_load(squares: Path, tmp_path: Path):
     rows = diptych.embed_texts(again, texts)
     np.testing.assert_array_equal(rows, diptych.embed_texts(trained.model, texts))
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
-    found = diptych.evaluate(trained.folder, squares, "zero-shot")
+    found = diptych.evaluate(trained.folder, squares, "classify")
     assert found.estimates["zero_shot/top1"].n == 24
-    with pytest.raises(InputError, match="retrieval or zero-shot"):
+    with pytest.raises(InputError, match="retrieve, classify"):
         diptych.evaluate(again, squares, "captioning")  # type: ignore[arg-type]
 
 

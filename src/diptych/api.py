@@ -16,7 +16,15 @@ from diptych.data import Dataset, ExportReport, ImportReport
 from diptych.data.curate import CurationReport, Plan, read_plan
 from diptych.data.curate import curate as run_curation
 from diptych.data.loader import Loader
+from diptych.evaluation import Task
+from diptych.evaluation.answer import evaluate_answer
+from diptych.evaluation.caption import evaluate_caption
+from diptych.evaluation.detect import evaluate_detect
+from diptych.evaluation.draw import evaluate_draw
+from diptych.evaluation.judged import Judged
+from diptych.evaluation.match import evaluate_match
 from diptych.evaluation.retrieve import RetrievalResult, evaluate_retrieval
+from diptych.evaluation.segment import evaluate_segment
 from diptych.evaluation.zero_shot import ZeroShotResult, evaluate_zero_shot
 from diptych.pocket import add_pairs
 from diptych.recipes import Recipe
@@ -27,11 +35,21 @@ from diptych.training.loop import train as run_loop
 from diptych.training.run import TrainResult
 from diptych.types import DualEncoder, Estimate, HasFrozenImageTower, InputError, StoresPairs
 
-Task = Literal["retrieval", "zero-shot"]
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
 
 MODEL_FOLDER = "model"
+
+EVALUATORS: dict[str, Callable[..., RetrievalResult | ZeroShotResult | Judged]] = {
+    "retrieve": evaluate_retrieval,
+    "classify": evaluate_zero_shot,
+    "caption": evaluate_caption,
+    "answer": evaluate_answer,
+    "match": evaluate_match,
+    "detect": evaluate_detect,
+    "segment": evaluate_segment,
+    "draw": evaluate_draw,
+}
 
 
 class Trained(NamedTuple):
@@ -196,24 +214,26 @@ def build_index(model: Any, images: Any, to: str | Path, **options: Any) -> Buil
     return build(_model(model), images, to, **options)
 
 
-def evaluate(model: Any, dataset: Any, task: Task = "retrieval", **options: Any) -> RetrievalResult | ZeroShotResult:
+def evaluate(
+    model: Any, dataset: Any, task: Task = "retrieve", **options: Any
+) -> RetrievalResult | ZeroShotResult | Judged:
     """Judge a model: every number with interval, n and chance in `.estimates`.
 
     Args:
         model: a model or its address.
-        dataset: a dataset or its address; captions are needed for "retrieval", labels for "zero-shot".
-        options: `batch_size`, `device`, `seed`, `progress`, and `labels`, `templates` for "zero-shot".
+        dataset: a dataset or its address. Captions are needed for "retrieve" and "caption", labels for "classify",
+            questions for "answer", negatives for "match", boxes for "detect", masks for "segment".
+        options: `batch_size`, `device`, `seed`, `progress`; `labels`, `templates` for "classify"; `judge` for
+            "caption" and "draw"; see the evaluator of the task in `diptych.evaluation`.
 
     Raises:
-        InputError: an unknown task, or data without what the task needs.
+        InputError: an unknown task, a model that cannot do it, or data without what the task needs.
     """
-    evaluators: dict[str, Callable[..., RetrievalResult | ZeroShotResult]] = {
-        "retrieval": evaluate_retrieval,
-        "zero-shot": evaluate_zero_shot,
-    }
-    if task not in evaluators:
-        raise InputError(f"task: expected {' or '.join(evaluators)}, got {task!r}")
-    return evaluators[task](_model(model), _dataset(dataset), **options)
+    if task not in EVALUATORS:
+        raise InputError(f"task: expected {', '.join(EVALUATORS)}, got {task!r}")
+    if isinstance(options.get("judge"), (str, Path)):
+        options["judge"] = models.load(options["judge"])
+    return EVALUATORS[task](_model(model), _dataset(dataset), **options)
 
 
 def train(

@@ -50,7 +50,7 @@ def test_help_and_version(call: Call) -> None:
         (["serch"], 'Unknown command "serch"'),
         (["eval", "pocket"], "--data requires an argument"),
         (["eval", "no-such-model", "--data", "clipart"], "model 'no-such-model': no such folder"),
-        (["eval", "pocket", "--data", "x", "--task", "ocr"], 'Choose from: "retrieval", "zero-shot"'),
+        (["eval", "pocket", "--data", "x", "--task", "ocr"], 'Choose from: "retrieve", "classify"'),
         (["data", "show", "no-such-data"], "no-such-data: no such dataset"),
         (["data", "curate", "clipart"], "expected --to DIR for the new dataset, or --dry-run"),
         (["train", "clap", "--data", "clipart", "--out", "x"], "unknown family 'clap'; expected clip, lit, asif"),

@@ -1,6 +1,7 @@
 """Each verb on something small: what it prints, what it writes, what it leaves out and says so."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -119,33 +120,57 @@ def test_curate_with_a_model(call: Call, model: Path, shapes: Path, tmp_path: Pa
 # ---------------------------------------------------------------- models at work
 
 
-def test_eval_retrieval(call: Call, model: Path, shapes: Path, tmp_path: Path) -> None:
+def test_eval_retrieve(call: Call, model: Path, shapes: Path, tmp_path: Path) -> None:
     said = call("eval", model, "--data", shapes, "--html", tmp_path / "r.html", "--json", tmp_path / "n.json")
     assert said.code == 0 and "95 % interval" in said.out and "Picture to text, R@10" in said.out
     assert "not shown to be better than chance" in said.out, "it has learnt nothing"
-    numbers = json.loads((tmp_path / "n.json").read_text())
-    assert set(numbers) == METRICS
-    assert all(set(number) == {"value", "low", "high", "n", "chance"} for number in numbers.values())
-    assert numbers["retrieval/t2i_r@10"]["n"] == 64 and "Worst failures" in (tmp_path / "r.html").read_text()
+    (found,) = json.loads((tmp_path / "n.json").read_text())["results"]
+    assert found["model"] == str(model) and found["data"] == str(shapes) and set(found["estimates"]) == METRICS
+    assert all(set(number) == {"value", "low", "high", "n", "chance"} for number in found["estimates"].values())
+    assert found["estimates"]["retrieval/t2i_r@10"]["n"] == 64
+    assert "Worst failures" in (tmp_path / "r.html").read_text()
     same = call("eval", model, "--data", shapes, "--json")
-    assert same.json == numbers and same.out.startswith("{"), "nothing else on standard output"
+    assert same.json["results"] == [found] and same.out.startswith("{"), "nothing else on standard output"
 
 
 def test_eval_on_the_held_out_part(call: Call, model: Path, shapes: Path) -> None:
     from diptych.data import open_dataset
 
     held_out = open_dataset(shapes).split(0.3, by="creator", seed=5)[1]
-    numbers = call("eval", model, "--data", shapes, "--held-out", 0.3, "--seed", 5, "--json").json
-    assert 0 < numbers["retrieval/i2t_r@1"]["n"] == len(held_out) < 64
+    (found,) = call("eval", model, "--data", shapes, "--held-out", 0.3, "--seed", 5, "--json").json["results"]
+    assert 0 < found["estimates"]["retrieval/i2t_r@1"]["n"] == len(held_out) < 64
 
 
-def test_eval_zero_shot(call: Call, model: Path, shapes: Path, tmp_path: Path) -> None:
-    said = call("eval", model, "--data", shapes, "--task", "zero-shot", "--html", tmp_path / "z.html", "--json")
-    assert said.json["zero_shot/top1"]["n"] == 64 and said.json["zero_shot/top1"]["chance"] == 0.25
+def test_eval_classify(call: Call, model: Path, shapes: Path, tmp_path: Path) -> None:
+    said = call("eval", model, "--data", shapes, "--task", "classify", "--html", tmp_path / "z.html", "--json")
+    numbers = said.json["results"][0]["estimates"]
+    assert numbers["zero_shot/top1"]["n"] == 64 and numbers["zero_shot/top1"]["chance"] == 0.25
     assert "What is taken for what" in (tmp_path / "z.html").read_text()
     words = ("eval", model, "--data", shapes, "--labels", "circle,square,triangle,cross,star", "--json")
-    assert call(*words, "--task", "zero-shot").json["zero_shot/top1"]["chance"] == 0.2
+    numbers = call(*words, "--task", "classify").json["results"][0]["estimates"]
+    assert numbers["zero_shot/top1"]["chance"] == 0.2
     assert call(*words).code == 2, "retrieval has no labels"
+
+
+def test_eval_of_two_models_on_two_datasets(call: Call, model: Path, shapes: Path, tmp_path: Path) -> None:
+    """A model against a copy of itself: the same numbers, no difference; what cannot be judged is named, not fatal."""
+    shutil.copytree(model, tmp_path / "copy")
+    world = "scenes:?n=8&size=32"
+    words = ("eval", model, tmp_path / "copy", "--data", shapes, world, "--task", "match")
+    said = call(*words, "--json", tmp_path / "n.json", "--html", tmp_path / "m.html")
+    assert said.code == 0 and "no sample has a caption and texts that are close to it" in said.err.replace("\n", " ")
+    assert "cannot be told apart from" in said.out
+    found = json.loads((tmp_path / "n.json").read_text())
+    assert [(one["model"], one["data"]) for one in found["results"]] == [
+        (str(model), world),
+        (str(tmp_path / "copy"), world),
+    ]
+    assert found["results"][0]["estimates"] == found["results"][1]["estimates"]
+    assert found["differences"] and all(one["value"] == 0 and one["p"] == 1 for one in found["differences"])
+    page = (tmp_path / "m.html").read_text()
+    assert "The ten worst" in page and "Differences" in page
+    nothing = call("eval", model, tmp_path / "copy", "--data", shapes, "--task", "match")
+    assert nothing.code == 2 and "no model could be judged" in nothing.err
 
 
 def test_search_indexes_a_folder_and_follows_its_changes(call: Call, model: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_from_raw_pictures_to_search(call: Call, pictures: Path, settings: list[
     report, numbers = tmp_path / "report.html", tmp_path / "numbers.json"
     assert call("eval", model, "--data", clean, "--held-out", 0.3, "--html", report, "--json", numbers).code == 0
     held_out = call("train", "clip", "--data", clean, "--out", run, *settings, "--loader.held_out", 0.3, "--json").json
-    judged = json.loads(numbers.read_text())
+    judged = json.loads(numbers.read_text())["results"][0]["estimates"]
     assert judged["retrieval/i2t_r@10"]["n"] == held_out["held_out"], "what `train` held out is what `eval` judged"
     assert judged == held_out["estimates"]
 

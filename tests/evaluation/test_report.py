@@ -15,7 +15,7 @@ from colours import NAMES, Blind, OffByOne, Oracle, dataset, picture, sample
 from PIL import Image
 
 from diptych.data.curate.steps import Change, StepReport
-from diptych.evaluation.report.build import curation_section, retrieval_report, zero_shot_report
+from diptych.evaluation.report.build import curation_section, evaluation_report
 from diptych.evaluation.report.labels import metric
 from diptych.evaluation.report.render import render, write_report
 from diptych.evaluation.report.sections import (
@@ -76,6 +76,10 @@ def show(*sections: Section) -> Page:
     return Page(render(Report("A title", "A sentence.", sections)))
 
 
+def report_of(name, result, data, **options) -> Report:
+    return evaluation_report({data.name: {name: result}}, {data.name: data}, **options)
+
+
 def metrics_file(path: Path, start: float = 3.4, end: float = 1.0) -> Path:
     lines = [
         {"kind": "train", "step": s, "loss/itc": start + (end - start) * s / 50, "chance/loss/itc": math.log(32)}
@@ -88,7 +92,7 @@ def metrics_file(path: Path, start: float = 3.4, end: float = 1.0) -> Path:
 def test_a_whole_page_is_well_formed_accessible_and_asks_nobody(tmp_path: Path) -> None:
     samples = [sample(name, name, [f"a {name} thing"], label=name) for name in NAMES]
     data = dataset(tmp_path / "d", [*samples, sample("x", "red", ["x"], data=b"bad")])
-    report = retrieval_report("off", evaluate_retrieval(OffByOne(), data), data, command="diptych eval off <data>")
+    report = report_of("off", evaluate_retrieval(OffByOne(), data), data, command="diptych eval off <data>")
     curves = LossCurves(title="Loss", runs={"off": metrics_file(tmp_path / "m.jsonl")})
     curation = curation_section([StepReport("Step", "It did.", 11, 10, 1, [Change("red", "a red thing", "", 0)])], data)
     sections = [*report.sections, curves, curation, *zero_shot_sections_of(data)]
@@ -109,7 +113,7 @@ def test_a_whole_page_is_well_formed_accessible_and_asks_nobody(tmp_path: Path) 
 
 
 def zero_shot_sections_of(data) -> list[Section]:
-    return list(zero_shot_report("oracle", evaluate_zero_shot(Oracle(), data), data).sections)
+    return list(report_of("oracle", evaluate_zero_shot(Oracle(), data), data).sections)
 
 
 def test_numbers_carry_interval_n_and_chance() -> None:
@@ -227,7 +231,7 @@ def test_many_classes_are_cut_to_those_with_most_mistakes() -> None:
 
 def test_examples_show_the_right_answer_even_when_it_came_late(tmp_path: Path) -> None:
     data = dataset(tmp_path / "d", [sample(name, name, [f"a {name} thing"]) for name in NAMES])
-    report = retrieval_report("blind", evaluate_retrieval(Blind(), data, seed=1), data, seed=1)
+    report = report_of("blind", evaluate_retrieval(Blind(), data, seed=1), data, seed=1)
     searches = [section for section in report.sections if isinstance(section, TextToImage)]
     queries = [query for section in searches for query in section.queries]
     assert len(queries) == 10
@@ -241,7 +245,7 @@ def test_examples_show_the_right_answer_even_when_it_came_late(tmp_path: Path) -
 def test_a_repeated_caption_is_listed_once_at_its_first_place(tmp_path: Path) -> None:
     samples = [sample(name, name, ["a red thing"] if i < 4 else [f"a {name} thing"]) for i, name in enumerate(NAMES)]
     data = dataset(tmp_path / "d", samples)
-    report = retrieval_report("oracle", evaluate_retrieval(Oracle(), data), data)
+    report = report_of("oracle", evaluate_retrieval(Oracle(), data), data)
     by_picture = next(s for s in report.sections if s.title == "Worst failures, by picture")
     for query in by_picture.queries:
         texts = [answer.text for answer in query.answers]

@@ -24,6 +24,7 @@ from diptych.cli import (
     eval,
     index,
     listing,
+    score,
     search,
     show_demo,
     terminal,
@@ -117,7 +118,16 @@ torchrun --nproc-per-node 2 -m diptych train clip --data scans --out runs/c""",
         """
 diptych eval pocket --data scans --html report.html --json numbers.json
 diptych eval runs/first/model --data clipart --held-out 0.1
-diptych eval pocket --data pets --task zero-shot""",
+diptych eval pocket --data pets --task classify
+diptych eval pocket runs/first --data clipart scans --html report.html
+diptych eval pocket --data "scenes:?n=300" --task match""",
+    ),
+    "score": (
+        score.score,
+        """
+diptych score captions results.json --against captions_val2014.json
+diptych score vqa vqa_results.json --against v2_mscoco_val2014_annotations.json
+diptych score detections boxes.json --against instances_val2017.json --json""",
     ),
     "index": (
         index.index,

@@ -1,11 +1,14 @@
-"""Estimates as a table: a value, its interval, n and chance in each row."""
+"""Estimates as a table: a value with its interval, n and chance; several models side by side; their differences."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from diptych.cli import terminal
 from diptych.types import Estimate
+
+SURE = 0.05  # p-value below which a difference is called one
 
 
 def show_estimates(title: str, estimates: Mapping[str, Estimate]) -> None:
@@ -16,12 +19,76 @@ def show_estimates(title: str, estimates: Mapping[str, Estimate]) -> None:
     unsure = False
     for name, estimate in estimates.items():
         kind = metric(name)
+        value, style = _value(name, estimate)
+        unsure |= style is not None
         chance = "" if estimate.chance is None else kind.write(estimate.chance)
-        doubtful = kind.beats_chance(estimate) is False
-        unsure |= doubtful
-        style = "yellow" if doubtful else None
-        value = kind.write(estimate.value) + (" *" if doubtful else "")
         table.add_row(kind.label, value, kind.interval(estimate), f"{estimate.n:,}", chance, style=style)
     terminal.out.print(table)
+    _explain(unsure)
+
+
+def show_side_by_side(data: str, models: Mapping[str, Mapping[str, Estimate]]) -> None:
+    """Print a table with one column for each model; of one model alone, the table of `show_estimates`."""
+    from diptych.evaluation.report.labels import metric
+
+    if len(models) == 1:
+        model, estimates = next(iter(models.items()))
+        show_estimates(f"{model} on {data}", estimates)
+        return
+    table = terminal.table(data, "", *models, "n", "chance")
+    unsure = False
+    for name in dict.fromkeys(name for estimates in models.values() for name in estimates):
+        kind, cells = metric(name), []
+        known = [estimates[name] for estimates in models.values() if name in estimates]
+        for estimates in models.values():
+            if name not in estimates:
+                cells.append("")
+                continue
+            value, style = _value(name, estimates[name])
+            unsure |= style is not None
+            cell = f"{value}  ({kind.interval(estimates[name])})"
+            cells.append(cell if style is None else f"[{style}]{cell}[/]")
+        chances = dict.fromkeys(kind.write(one.chance) for one in known if one.chance is not None)
+        table.add_row(kind.label, *cells, f"{max(one.n for one in known):,}", ", ".join(chances))
+    terminal.out.print(table)
+    _explain(unsure)
+
+
+def show_differences(differences: Mapping[str, Mapping[str, Any]], first: str, data: str) -> list[str]:
+    """A sentence for each model and metric: better, worse, or not told apart from the first model."""
+    from diptych.evaluation.report.labels import metric
+
+    said = []
+    for model, metrics in differences.items():
+        for name, found in metrics.items():
+            kind, gap = metric(name), found.estimate
+            scale, unit = (100, " points") if kind.kind == "share" else (1, "")
+            digits = 1 if kind.kind == "share" else 3
+            low, high = sorted((-gap.low * scale, -gap.high * scale))
+            verdict = (
+                "cannot be told apart from"
+                if found.p > SURE
+                else "is better than"
+                if gap.value < 0
+                else "is worse than"
+            )
+            where = f" on {data}" if data else ""
+            said.append(
+                f"{kind.label}{where}: {model} {verdict} {first} ({-gap.value * scale:+.{digits}f}{unit}, "
+                f"95 % interval {low:+.{digits}f} to {high:+.{digits}f}, p = {found.p:.2g})"
+            )
+    return said
+
+
+def _value(name: str, estimate: Estimate) -> tuple[str, str | None]:
+    """A value in words, and how it looks: marked if it is not shown to be better than chance."""
+    from diptych.evaluation.report.labels import metric
+
+    kind = metric(name)
+    doubtful = kind.beats_chance(estimate) is False
+    return kind.write(estimate.value) + (" *" if doubtful else ""), "yellow" if doubtful else None
+
+
+def _explain(unsure: bool) -> None:
     if unsure:
         terminal.say("* not shown to be better than chance: the interval reaches it")

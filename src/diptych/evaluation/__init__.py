@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from diptych.types import Estimate
+
+Task = Literal["retrieve", "classify", "caption", "answer", "match", "detect", "segment", "draw"]
+"""What a model can be judged by."""
 
 
 def to_json(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | int | None]]:

@@ -16,7 +16,7 @@ from diptych.evaluation.metrics.calibration import auroc, expected_calibration_e
 from diptych.evaluation.metrics.intervals import bootstrap, mean_interval
 from diptych.evaluation.metrics.vqa import exact_match, vqa_accuracy
 from diptych.tasks.answer import answer
-from diptych.types import Estimate, InputError, Question, Rejected
+from diptych.types import Estimate, InputError, Question, Rejected, Reply
 
 ANNOTATORS = 4  # with fewer, VQA accuracy cannot reach 1: one of the given answers is then right
 PICTURES_AT_ONCE = 256  # whose encoded bytes are held
@@ -51,7 +51,9 @@ def evaluate_answer(
     asked, skipped = questions_of(dataset)
     if not asked:
         raise InputError(f"{dataset.name}: questions: no sample has one that can be answered and has its answer")
-    replies, rejected, done = [], [], 0
+    replies: list[tuple[Asked, Reply]] = []
+    rejected: list[Rejected] = []
+    done = 0
     for some in _by_picture(asked):
         rows = list(dict.fromkeys(one.row for one in some))
         pictures = dict(zip(rows, dataset.take(rows, fields={"images"})))
@@ -74,23 +76,21 @@ def evaluate_answer(
         done += len(some)
     if not replies:
         raise InputError(f"{dataset.name}: none of {len(asked)} questions was answered: {rejected[0].detail}")
-    judged = [one for one, _ in replies]
-    given = [reply.text for _, reply in replies]
-    right = accuracy(given, [one.question.answers for one in judged])
-    confidence = [reply.confidence for _, reply in replies]
-    estimates, values = _estimates(judged, right, confidence, seed)
+    judged = judge_answers(replies, seed)
+    return Judged(**{**vars(judged), "rejected": rejected, "skipped": skipped})
+
+
+def judge_answers(replies: Sequence[tuple[Asked, Reply]], seed: int = 0) -> Judged:
+    """Judge answers that were given to questions with known answers."""
+    asked, given = [one for one, _ in replies], [reply.text for _, reply in replies]
+    right = accuracy(given, [one.question.answers for one in asked])
+    estimates, values = _estimates(asked, right, [reply.confidence for _, reply in replies], seed)
     cases = [
         Case(one.row, hit, one.question.question, reply.text, _commonest(one.question.answers), reply.confidence)
         for (one, reply), hit in zip(replies, right.tolist())
     ]
     return Judged(
-        "answer",
-        estimates,
-        values,
-        cases,
-        rejected,
-        skipped,
-        Predictions("vqa_results.json", vqa_results(judged, given)),
+        "answer", estimates, values, cases, [], {}, Predictions("vqa_results.json", vqa_results(asked, given))
     )
 
 

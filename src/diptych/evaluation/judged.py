@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from diptych.evaluation.metrics.intervals import Difference, paired_difference
 from diptych.types import Estimate, InputError, Rejected
@@ -29,8 +29,8 @@ class Values:
     numbers: NDArray[np.float64]
 
     @classmethod
-    def of(cls, rows: Sequence[int], units: Sequence[int], numbers: Any) -> Values:
-        """From lists of the same length."""
+    def of(cls, rows: ArrayLike, units: ArrayLike, numbers: ArrayLike) -> Values:
+        """From anything that can become arrays."""
         return cls(np.asarray(rows, np.int64), np.asarray(units, np.int64), np.asarray(numbers, np.float64))
 
 
@@ -82,6 +82,13 @@ class Judged:
     def worst(self, count: int = 10) -> list[Case]:
         """The cases with the lowest scores, the surest first among equals."""
         return sorted(self.cases, key=lambda case: (case.score, -(case.confidence or 0.0)))[:count]
+
+
+def differences(models: Mapping[str, Mapping[str, Values]], seed: int = 0) -> dict[str, dict[str, Difference]]:
+    """Every other model minus the first, by model and by name of the estimate; see `compare`."""
+    rng = np.random.default_rng(seed)
+    first = next(iter(models.values()))
+    return {name: compare(values, first, rng) for name, values in list(models.items())[1:]}
 
 
 def compare(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.data.store import Dataset
+from diptych.evaluation.judged import Values
 from diptych.evaluation.metrics.intervals import mean_interval, median_interval
 from diptych.evaluation.metrics.retrieval import QueryRanks, RetrievalRanks, ranks_of_embeddings
 from diptych.tasks.embed import embed_readable_images, embed_texts
@@ -60,6 +61,17 @@ class RetrievalResult:
     def left_out(self) -> dict[str, int]:
         """How many samples were left out, by reason."""
         return {"sample without a caption": self.without_caption, **Counter(row.reason for row in self.rejected)}
+
+    @property
+    def values(self) -> dict[str, Values]:
+        """The hits of every query, by the name of the estimate that is their mean."""
+        rows = np.asarray(self.rows)
+        place = np.arange(len(self.image_of_text)) - np.searchsorted(self.image_of_text, self.image_of_text)
+        found = {}
+        for k in KS:
+            found[f"retrieval/i2t_r@{k}"] = Values.of(rows, np.zeros_like(rows), self.ranks.i2t.hit(k))
+            found[f"retrieval/t2i_r@{k}"] = Values.of(rows[self.image_of_text], place, self.ranks.t2i.hit(k))
+        return found
 
     def side(self, direction: Direction) -> QueryRanks:
         """The ranks of one direction."""

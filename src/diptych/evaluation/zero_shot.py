@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.data.store import Dataset
+from diptych.evaluation.judged import Values
 from diptych.evaluation.metrics.classification import confusion_matrix, top_k
 from diptych.evaluation.metrics.intervals import Difference, class_mean_interval, mean_interval, paired_difference
 from diptych.evaluation.metrics.retrieval import TIE
@@ -47,6 +48,12 @@ class ZeroShotResult:
     templates: int
     rejected: list[Rejected]
     without_label: int
+
+    @property
+    def values(self) -> dict[str, Values]:
+        """Whether each picture gets its own class."""
+        right = self.predicted == self.truth
+        return {"zero_shot/top1": Values.of(self.rows, [0] * len(self.rows), right)}
 
     def left_out(self) -> dict[str, int]:
         """How many samples were left out, by reason."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from diptych.data.curate.steps import StepReport
 from diptych.data.store import Dataset, image_source
+from diptych.evaluation.judged import Case, Judged
 from diptych.evaluation.report.labels import metric
 from diptych.evaluation.report.sections import (
     Answer,
@@ -19,6 +20,8 @@ from diptych.evaluation.report.sections import (
     Curation,
     CurationExample,
     CurationStep,
+    Example,
+    Examples,
     ImageToText,
     MetricTable,
     ModalityMap,
@@ -34,31 +37,103 @@ from diptych.images import BadImage, read_bytes
 from diptych.types import Sample
 
 SHOWN = 5  # answers of each query
+MAIN = {  # the number that a task's summary tells
+    "caption": "caption/cider_d",
+    "answer": "answer/accuracy",
+    "match": "match/accuracy",
+    "detect": "detect/ap",
+    "segment": "segment/miou",
+    "draw": "draw/things_f1",
+}
 TEXT_EXAMPLES, PICTURE_EXAMPLES, FAILURES, MAP_PAIRS, STEP_EXAMPLES = 6, 6, 4, 84, 6
 
 
-def retrieval_report(name: str, result: RetrievalResult, dataset: Dataset, command: str = "", seed: int = 0) -> Report:
-    """The page of `diptych eval --task retrieval`: numbers, examples, failures, map, and what was left out."""
-    found, share = result.estimates["retrieval/t2i_r@10"], metric("retrieval/t2i_r@10")
-    summary = (
-        f"Of {found.n:,} texts, {share.write(found.value)} find their picture among the first ten of "
-        f"{len(result.images):,} (95 % interval {share.interval(found)}); "
-        f"guessing finds {share.write(found.chance or 0)}."
-    )
-    table = MetricTable(title="Retrieval", models={name: result.estimates})
-    sections = [table, *retrieval_sections(result, dataset, seed=seed), *_left_out(result.left_out())]
-    return Report(f"{name} on {dataset.name}", summary, sections, command, environment())
+Result = RetrievalResult | ZeroShotResult | Judged
 
 
-def zero_shot_report(name: str, result: ZeroShotResult, dataset: Dataset, command: str = "") -> Report:
-    """The page of `diptych eval --task zero-shot`."""
-    top, share = result.estimates["zero_shot/top1"], metric("zero_shot/top1")
-    summary = (
-        f"{share.write(top.value)} of {top.n:,} pictures get their own class of {len(result.labels)} "
-        f"(95 % interval {share.interval(top)}); guessing gets {share.write(top.chance or 0)}."
+def evaluation_report(
+    results: Mapping[str, Mapping[str, Result]],
+    datasets: Mapping[str, Dataset],
+    differences: Sequence[str] = (),
+    command: str = "",
+    seed: int = 0,
+) -> Report:
+    """The page of `diptych eval`: for each dataset the numbers of all models, then what each model did with it.
+
+    Args:
+        results: dataset name -> model name -> what came out, all of one task.
+        datasets: by the same names; where the pictures are.
+        differences: sentences about how the models compare.
+    """
+    sections: list[Section] = []
+    models = list(dict.fromkeys(model for of_models in results.values() for model in of_models))
+    for data, of_models in results.items():
+        on = f" on {data}" if len(results) > 1 else ""
+        numbers = {model: result.estimates for model, result in of_models.items()}
+        sections.append(MetricTable(title=f"Numbers{on}", models=numbers))
+        for model, result in of_models.items():
+            whose = (f"{model}" if len(models) > 1 else "") + on
+            sections += _details(result, datasets[data], whose.strip(), seed)
+            sections += _left_out(result.left_out(), whose.strip())
+    if differences:
+        sections.insert(len(results) if len(results) == 1 else 0, Notes(title="Differences", items=list(differences)))
+    first = next(iter(next(iter(results.values())).values()))
+    title = f"{', '.join(models)} on {', '.join(results)}"
+    return Report(title, _summary(first, models[0]), sections, command, environment())
+
+
+def _details(result: Result, dataset: Dataset, whose: str, seed: int) -> list[Section]:
+    if isinstance(result, RetrievalResult):
+        return retrieval_sections(result, dataset, model=whose, seed=seed)
+    if isinstance(result, ZeroShotResult):
+        return zero_shot_sections(result, model=whose)
+    return judged_sections(result, dataset, model=whose, seed=seed)
+
+
+def _summary(result: Result, model: str) -> str:
+    """What the first number of the first model means, in a sentence or two."""
+    if isinstance(result, RetrievalResult):
+        found, share = result.estimates["retrieval/t2i_r@10"], metric("retrieval/t2i_r@10")
+        return (
+            f"Of {found.n:,} texts, {share.write(found.value)} find their picture among the first ten of "
+            f"{len(result.images):,} (95 % interval {share.interval(found)}); "
+            f"guessing finds {share.write(found.chance or 0)}."
+        )
+    if isinstance(result, ZeroShotResult):
+        top, share = result.estimates["zero_shot/top1"], metric("zero_shot/top1")
+        return (
+            f"{share.write(top.value)} of {top.n:,} pictures get their own class of {len(result.labels)} "
+            f"(95 % interval {share.interval(top)}); guessing gets {share.write(top.chance or 0)}."
+        )
+    name = MAIN[result.task] if MAIN[result.task] in result.estimates else next(iter(result.estimates))
+    main, how = result.estimates[name], metric(name)
+    chance = "" if main.chance is None else f"; guessing reaches {how.write(main.chance)}"
+    return (
+        f"{how.label}: {how.write(main.value)} for {model} (95 % interval {how.interval(main)}, n {main.n:,}){chance}."
     )
-    sections = [*zero_shot_sections(result), *_left_out(result.left_out())]
-    return Report(f"{name} on {dataset.name}", summary, sections, command, environment())
+
+
+def judged_sections(result: Judged, dataset: Dataset, *, model: str = "", seed: int = 0) -> list[Section]:
+    """Examples drawn at random, and the worst."""
+    whose = f" ({model})" if model else ""
+    drawn = [result.cases[i] for i in _draw(len(result.cases), TEXT_EXAMPLES, np.random.default_rng(seed))]
+    sections: list[Section] = [
+        Examples(title=f"Examples{whose}", note="Drawn at random, not chosen.", examples=_examples(drawn, dataset)),
+        Examples(
+            title=f"The ten worst{whose}",
+            note="The lowest scores, the surest first. Look here first: a wrong label is as likely as a weak model.",
+            examples=_examples(result.worst(10), dataset),
+        ),
+    ]
+    return sections + ([Notes(title=f"Notes{whose}", items=result.notes)] if result.notes else [])
+
+
+def _examples(cases: Sequence[Case], dataset: Dataset) -> list[Example]:
+    sure = ["" if case.confidence is None else f", confidence {case.confidence:.2f}" for case in cases]
+    return [
+        Example(picture, case.asked, case.said, case.truth, f"{case.score:.2f}{how}")
+        for case, picture, how in zip(cases, _pictures(dataset, [case.row for case in cases]), sure)
+    ]
 
 
 def retrieval_sections(result: RetrievalResult, dataset: Dataset, *, model: str = "", seed: int = 0) -> list[Section]:
@@ -175,9 +250,10 @@ def _query(result: RetrievalResult, dataset: Dataset, direction: Direction, quer
     return Query(text, float(side.rank()[query]), side.candidates, answers[:SHOWN], missed, own)
 
 
-def _left_out(counts: Mapping[str, int]) -> list[Section]:
+def _left_out(counts: Mapping[str, int], whose: str = "") -> list[Section]:
     items = [f"{count:,} × {reason}" for reason, count in counts.items() if count]
-    return [Notes(title="Left out", note="Rows that could not be judged.", items=items)] if items else []
+    title = f"Left out ({whose})" if whose else "Left out"
+    return [Notes(title=title, note="Rows that could not be judged.", items=items)] if items else []
 
 
 def _draw(count: int, wanted: int, rng: np.random.Generator) -> list[int]:

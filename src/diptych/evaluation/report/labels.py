@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,20 +12,28 @@ from diptych.types import Estimate
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric's name for people and how it is read: a share in [0, 1], a rank (lower is better) or a plain number."""
+    """A metric's name for people and how it is read.
+
+    A share in [0, 1]; an error, which is a share that is better when lower; a rank, also lower; or a plain number.
+    """
 
     label: str
-    kind: Literal["share", "rank", "number"] = "share"
+    kind: Literal["share", "error", "rank", "number"] = "share"
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether it is."""
+        return self.kind in ("rank", "error")
 
     def write(self, value: float) -> str:
         """One value with its unit."""
-        if self.kind == "share":
+        if self.kind in ("share", "error"):
             return f"{100 * value:.1f} %" if value >= 0.001 or value == 0 else f"{100 * value:.2g} %"
         return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
     def write_short(self, value: float) -> str:
         """The end of a scale."""
-        return f"{100 * value:.0f} %" if self.kind == "share" and value else f"{value:,.0f}"
+        return f"{100 * value:.0f} %" if self.kind in ("share", "error") and value else f"{value:,.0f}"
 
     def interval(self, estimate: Estimate) -> str:
         """Both ends of the interval; a share's unit is left to the value before it."""
@@ -33,7 +42,7 @@ class Metric:
     def axis(self, estimates: list[Estimate]) -> float:
         """The right end of a scale from 0 (or rank 1) that holds all estimates and their chance levels."""
         top = max([e.high for e in estimates] + [e.chance or 0.0 for e in estimates])
-        if self.kind == "share":
+        if self.kind in ("share", "error"):
             return next((end for end in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8) if top <= end), 1.0)
         return max(top, 2.0 if self.kind == "rank" else 1e-9)
 
@@ -46,7 +55,7 @@ class Metric:
         """Whether the whole interval is better than chance; None where chance is not defined."""
         if estimate.chance is None:
             return None
-        return estimate.high < estimate.chance if self.kind == "rank" else estimate.low > estimate.chance
+        return estimate.high < estimate.chance if self.lower_is_better else estimate.low > estimate.chance
 
 
 _KNOWN = {
@@ -63,9 +72,47 @@ _KNOWN = {
     "zero_shot/top1": Metric("Zero-shot, top-1"),
     "zero_shot/top5": Metric("Zero-shot, top-5"),
     "zero_shot/mean_per_class": Metric("Zero-shot, mean over classes"),
+    **{f"caption/bleu_{n}": Metric(f"BLEU-{n}") for n in range(1, 5)},
+    "caption/rouge_l": Metric("ROUGE-L"),
+    "caption/cider_d": Metric("CIDEr-D", "number"),
+    "caption/meteor": Metric("METEOR"),
+    "caption/clip_score": Metric("CLIPScore", "number"),
+    "caption/ref_clip_score": Metric("RefCLIPScore", "number"),
+    "caption/finds_own_picture": Metric("Caption finds its own picture first"),
+    "caption/distinct_1": Metric("Distinct words, of all words"),
+    "caption/distinct_2": Metric("Distinct pairs of words, of all"),
+    "caption/length": Metric("Words a caption", "number"),
+    "answer/accuracy": Metric("Answers, accuracy"),
+    "answer/ece": Metric("Confidence is off by (ECE)", "error"),
+    "answer/confidence_auroc": Metric("Confidence tells right from wrong (AUROC)"),
+    "match/accuracy": Metric("True caption preferred"),
+    "match/text_score": Metric("Text score (Winoground)"),
+    "match/image_score": Metric("Image score (Winoground)"),
+    "match/group_score": Metric("Group score (Winoground)"),
+    "detect/ap": Metric("AP"),
+    "detect/ap50": Metric("AP at IoU 0.5"),
+    "detect/ap75": Metric("AP at IoU 0.75"),
+    **{f"detect/ap_{size}": Metric(f"AP, {size} things") for size in ("small", "medium", "large")},
+    **{f"detect/ar_{n}": Metric(f"Average recall, {n} a picture") for n in (1, 10, 100)},
+    **{f"detect/ar_{size}": Metric(f"Average recall, {size} things") for size in ("small", "medium", "large")},
+    "detect/referring@0.5": Metric("Expression finds its thing"),
+    "segment/miou": Metric("mIoU"),
+    "segment/referring_iou": Metric("Expressions, mean IoU"),
+    "segment/referring@0.5": Metric("Expressions, IoU of 0.5 or more"),
+    "draw/things_f1": Metric("Right things drawn (F1)"),
+    "draw/clip_score": Metric("CLIPScore", "number"),
+    "draw/finds_own_caption": Metric("Caption finds its drawing first"),
 }
+_PART = re.compile(r"(.+)\[(.+)\]")
 
 
 def metric(name: str) -> Metric:
-    """How to write the metric `name`; one that is not known here is a plain number under its own name."""
+    """How to write the metric `name`; one that is not known here is a plain number under its own name.
+
+    "answer/accuracy[count]" is written as "answer/accuracy" is, and named for the part.
+    """
+    part = _PART.fullmatch(name)
+    if part and part[1] in _KNOWN:
+        whole = _KNOWN[part[1]]
+        return Metric(f"{whole.label}: {part[2]}", whole.kind)
     return _KNOWN.get(name, Metric(name, "number"))

@@ -116,6 +116,25 @@ class ImageToText(Section):
     queries: Sequence[Query]
 
 
+@dataclass(frozen=True)
+class Example:
+    """A picture, what the model was asked, what it said, and what is true; `score` is from 0 (wrong) on."""
+
+    picture: bytes
+    asked: str
+    said: str
+    truth: str
+    score: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples(Section):
+    """Pictures with what was asked, said and true."""
+
+    template: ClassVar[str] = "examples.html"
+    examples: Sequence[Example]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Confusion(Section):
     """Counts K x K, the row being the true class. Large matrices are cut down to the classes with most errors."""
