@@ -7,21 +7,27 @@ counts little: Geman and McClure's loss r^2 / (r^2 + c^2).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import product
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import uniform_filter
 
-from diptych.data.scenes.batch import boxes_of, frames_of, things_of
 from diptych.data.scenes.render import render_many
+from diptych.data.scenes.windows import Stage, Window
 from diptych.data.scenes.world import BACKGROUNDS, Camera, Light, Scene, Thing
 
 Array = np.ndarray[Any, Any]
 
 SMALL = 48  # side of the picture on which the ground is found
+GRID = (tuple(0.13 * i for i in range(-4, 5)), (-7.65, -7.4, -7.15), (4.2, 4.45, 4.7, 4.95, 5.2))  # of cameras: x, y, z
+NEAR = 0.3  # cameras of the grid within this of a better one are not tried
+AROUND = 7  # pixels about each, from whose mean it is told what the ground's pattern is
+MOST_STARTS = 400  # of the grid, among which they are chosen
+UNLIKE = 12  # half grey levels beyond which it does not matter how much a pixel differs
 TOLERANCE = 12.0  # c of the loss, in grey levels
 DOUBTS = np.array([0.6] * 3 + [1.0] * 3)  # how far camera and lamp are expected to move, in world units
 THING_DOUBTS = np.array([0.5, 0.5, 0.5])  # how far a thing may be from where it was guessed: x, y, turn
@@ -30,8 +36,8 @@ STEPS = np.array([0.02] * 3 + [0.1] * 3)  # of the derivatives by camera and lam
 THING_STEPS = np.array([0.02, 0.02, 0.05])  # and by x, y and turn of a thing
 FARTHEST = 0.5  # that anything moves in one step
 LAMP = Light((-4.5, -4.0, 8.0))
-STARTS = 8  # cameras of the grid that are made better
-SPREADS = (1.0, 1.12, 1.25, 1.4, 1.6)
+STARTS, BEST = 6, 3  # cameras of the grid that are made better a little, and then more
+SPREADS = (1.0, 1.1, 1.2, 1.35, 1.5)
 
 
 def shrink(image: Array, size: int) -> Array:
@@ -59,28 +65,34 @@ def find_grounds(image: Array, style: str) -> list[Scene]:
     """
     small = shrink(image, SMALL).astype(np.float32)
     scenes, pictures = _grounds(style)
-    order = np.argsort([_far(part, small) for part in pictures])
-    textures = {scenes[i].background for i in order[:8]}
-    starts = [i for i in order[:40] for texture in textures if scenes[i].background == texture][:STARTS]
-    fitted = [fit_all(scenes[i], small, 5) for i in starts]
-    losses = loss(drawn(fitted, SMALL) - small).mean(axis=(1, 2))
+    apart = _pattern(small[None])[0] - pictures
+    order = np.argsort(np.minimum(np.abs(apart, out=apart), UNLIKE, out=apart).sum(axis=(1, 2), dtype=np.int32))
+    starts: list[int] = []
+    for i in order[:MOST_STARTS].tolist():
+        if len(starts) < STARTS and not any(_alike(scenes[i], scenes[k], NEAR) for k in starts):
+            starts.append(i)
+    fitted = _by_loss([fit_all(scenes[i], small, 2) for i in starts], small)
     found: list[Scene] = []
-    for i in np.argsort(losses).tolist():
-        if not any(_alike(fitted[i], scene) for scene in found):
-            found.append(fitted[i])
-    return found
+    for scene in fitted:
+        if not any(_alike(scene, other) for other in found):
+            found.append(scene)
+    return _by_loss([fit_all(scene, small, 3) for scene in found[:BEST]], small)
 
 
-def _alike(a: Scene, b: Scene) -> bool:
+def _by_loss(scenes: list[Scene], image: Array) -> list[Scene]:
+    losses = loss(drawn(scenes, len(image)) - image).mean(axis=(1, 2))
+    return [scenes[i] for i in np.argsort(losses).tolist()]
+
+
+def _alike(a: Scene, b: Scene, near: float = 0.2) -> bool:
     apart = max(abs(p - q) for p, q in zip(a.camera.position, b.camera.position))
-    return a.background == b.background and apart < 0.2
+    return a.background == b.background and apart < near
 
 
 def fit_all(scene: Scene, image: Array, rounds: int, tolerance: float = TOLERANCE) -> Scene:
     """The scene with camera, lamp and all things moved towards the picture, float32 [S, S, 3]."""
-    now, size = _numbers(scene), len(image)
-    steps = np.concatenate([STEPS, np.tile(THING_STEPS, len(scene.things))])
-    doubt = np.concatenate([DOUBTS, np.tile(THING_DOUBTS, len(scene.things))]) / DOUBT_WEIGHT
+    now, size, count = _numbers(scene), len(image), len(scene.things)
+    doubt = np.concatenate([DOUBTS, np.tile(THING_DOUBTS, count)]) / DOUBT_WEIGHT
     start = now.copy()
     start[3:6] = LAMP.position
     damping = 1.0
@@ -90,8 +102,7 @@ def fit_all(scene: Scene, image: Array, rounds: int, tolerance: float = TOLERANC
 
     base = drawn([scene], size)[0]
     for _ in range(rounds):
-        others = drawn([_with_numbers(scene, now + step) for step in np.diag(steps)], size)
-        slopes = ((others - base) / steps[:, None, None, None].astype(np.float32)).reshape(len(steps), -1)
+        slopes = _slopes(_with_numbers(scene, now), base)
         weighted = slopes * _weights(image - base, tolerance).ravel()
         left = weighted @ slopes.T + np.diag(1 / doubt**2)
         right = weighted @ (image - base).ravel() + (start - now) / doubt**2
@@ -112,6 +123,22 @@ def fit_all(scene: Scene, image: Array, rounds: int, tolerance: float = TOLERANC
     return _with_numbers(scene, now)
 
 
+def _slopes(scene: Scene, base: Array) -> Array:
+    """How the picture `base` changes with camera, lamp and each thing, float32 [6 + 3 T, S * S * 3]."""
+    size, now = len(base), _numbers(scene)
+    slopes = np.zeros((len(now), *base.shape), np.float32)
+    others = drawn([_with_numbers(scene, now + step) for step in np.eye(len(now))[:6] * [[s] for s in STEPS]], size)
+    slopes[:6] = (others - base) / STEPS[:, None, None, None].astype(np.float32)
+    stage = Stage(scene, size)
+    tries = []
+    for i, thing in enumerate(scene.things):
+        region = stage.region([thing])
+        tries += [(_swap(scene.things, i, _moved(thing, step)), region) for step in np.diag(THING_STEPS)]
+    for k, ((_, region), (picture, _)) in enumerate(zip(tries, stage.draw(tries))):
+        slopes[6 + k][region] = (picture - base[region]) / np.float32(THING_STEPS[k % 3])
+    return slopes.reshape(len(now), -1)
+
+
 def compare(
     scene: Scene,
     image: Array,
@@ -121,9 +148,8 @@ def compare(
 ) -> list[list[tuple[float, Thing]]]:
     """What stands in the place of each thing of the scene: its options with their losses, the least first.
 
-    After each pass the options that came closest are kept, at most one of
-    each name until the last of them, and moved one step further. Things that do not overlap in the picture are
-    exchanged at the same time. A loss is the sum over the pixels about a thing.
+    After each pass the options that came closest are kept, at most one of each name, and moved one step further. A loss
+    is the sum over the pixels about a thing.
 
     Args:
         scene: the scene; what it holds at the places of other things stays.
@@ -132,103 +158,69 @@ def compare(
         keep: how many options go on after each pass.
         tolerance: of the loss, in grey levels.
     """
-    regions = [_region(scene, some, len(image)) for some in options]
-    results: list[list[tuple[float, Thing]]] = [[] for _ in options]
-    for group in _apart(regions):
-        tried: dict[int, list[Thing]] = {i: list(options[i]) for i in group}
-        crops = _draw_options(scene, tried, regions, len(image))
-        for count in (*keep, 0):
-            for i in group:
-                losses = [float(loss(crop - image[regions[i]], tolerance).sum()) for crop in crops[i]]
-                order = np.argsort(losses, kind="stable").tolist()
-                if not count:
-                    results[i] = [(losses[k], tried[i][k]) for k in order]
-                    continue
-                names: dict[str, int] = {}
-                for k in order:
-                    thing = tried[i][k]
-                    names.setdefault(thing.name, k)
-                kept = list(names.values())[:count]
-                crops[i], tried[i] = [crops[i][k] for k in kept], [tried[i][k] for k in kept]
-            if count:
-                _step(scene, image, tried, crops, regions, tolerance)
-    return results
+    stage = Stage(scene, len(image))
+    regions = [stage.region(some) for some in options]
+    tried = [_Try(i, thing) for i, some in enumerate(options) for thing in some]
+    _draw(stage, tried, image, regions, tolerance)
+    for count in keep:
+        tried = [one for i in range(len(options)) for one in _best(tried, i, count)]
+        _step(stage, tried, image, regions, tolerance)
+    return [[(one.loss, one.thing) for one in _best(tried, i, len(tried))] for i in range(len(options))]
 
 
-def _step(
-    scene: Scene,
-    image: Array,
-    tried: dict[int, list[Thing]],
-    crops: dict[int, list[Array]],
-    regions: list[tuple[slice, slice]],
-    tolerance: float,
-) -> None:
-    """Move each option of each thing one step towards the picture where that lowers its loss; `crops` follow."""
-    size = len(image)
-    slopes: dict[int, list[list[Array]]] = {i: [[] for _ in some] for i, some in tried.items()}
-    for axis, step in enumerate(THING_STEPS):
-        moved = {i: [_moved(t, np.eye(3)[axis] * step) for t in some] for i, some in tried.items()}
-        for i, pictures in _draw_options(scene, moved, regions, size).items():
-            for k, picture in enumerate(pictures):
-                slopes[i][k].append(((picture - crops[i][k]) / np.float32(step)).ravel())
-    moved = {}
-    for i, some in tried.items():
-        moved[i] = []
-        for k, thing in enumerate(some):
-            residual = image[regions[i]] - crops[i][k]
-            slope = np.stack(slopes[i][k])
-            weighted = slope * _weights(residual, tolerance).ravel()
-            left = weighted @ slope.T
-            left += np.diag(np.diag(left) * 0.01 + (DOUBT_WEIGHT / THING_DOUBTS) ** 2)
-            move = np.linalg.solve(left, weighted @ residual.ravel())
-            moved[i].append(_moved(thing, np.clip(move, -FARTHEST, FARTHEST)))
-    for i, pictures in _draw_options(scene, moved, regions, size).items():
-        for k, picture in enumerate(pictures):
-            target = image[regions[i]]
-            if loss(picture - target, tolerance).sum() < loss(crops[i][k] - target, tolerance).sum():
-                crops[i][k], tried[i][k] = picture, moved[i][k]
+@dataclass(slots=True)
+class _Try:
+    """An option of thing `place`, how its surroundings look with it, and what that loses."""
+
+    place: int
+    thing: Thing
+    picture: Array = field(default_factory=lambda: np.zeros(0))
+    loss: float = 0.0
 
 
-def _draw_options(
-    scene: Scene, tried: dict[int, list[Thing]], regions: list[tuple[slice, slice]], size: int
-) -> dict[int, list[Array]]:
-    """What is seen about the things of a group for each of their options; option k of all of them in one picture."""
-    scenes = []
-    for k in range(max(map(len, tried.values()))):
-        things: list[Thing] = list(scene.things)
-        for i, some in tried.items():
-            if k < len(some):
-                things[i] = some[k]
-        scenes.append(replace(scene, things=tuple(things)))
-    pictures = drawn(scenes, size)
-    return {i: [pictures[k][regions[i]] for k in range(len(some))] for i, some in tried.items()}
+def _best(tried: list[_Try], place: int, count: int) -> list[_Try]:
+    """The options of a thing with the least losses, one of each name."""
+    names: dict[str, _Try] = {}
+    for one in sorted((one for one in tried if one.place == place), key=lambda one: one.loss):
+        names.setdefault(one.thing.name, one)
+    return list(names.values())[:count]
 
 
-def _region(scene: Scene, things: Sequence[Thing], size: int) -> tuple[slice, slice]:
-    """Rows and columns about the things, with a margin for their shadows."""
-    alone = [replace(scene, things=tuple(things))]
-    frames = frames_of(alone)
-    box = boxes_of(things_of(alone, frames), frames, size)
-    margin = max(2, size // 32)
-    x0, y0, x1, y1 = box[0].min(), box[1].min(), box[2].max(), box[3].max()
-    return slice(max(0, y0 - margin), y1 + margin), slice(max(0, x0 - margin), x1 + margin)
+def _draw(stage: Stage, tried: list[_Try], image: Array, regions: list[Window], tolerance: float) -> None:
+    things = stage.scene.things
+    drawings = stage.draw([(_swap(things, one.place, one.thing), regions[one.place]) for one in tried])
+    for one, (picture, _) in zip(tried, drawings):
+        one.picture = picture
+        one.loss = float(loss(picture - image[regions[one.place]], tolerance).sum())
 
 
-def _apart(regions: Sequence[tuple[slice, slice]]) -> list[list[int]]:
-    """Groups of regions of which none overlap."""
-    groups: list[list[int]] = []
-    for i, region in enumerate(regions):
-        for group in groups:
-            if not any(_overlap(region, regions[j]) for j in group):
-                group.append(i)
-                break
-        else:
-            groups.append([i])
-    return groups
+def _step(stage: Stage, tried: list[_Try], image: Array, regions: list[Window], tolerance: float) -> None:
+    """Move each option one step towards the picture where that lowers its loss."""
+    things = stage.scene.things
+    nudged = [
+        (_swap(things, one.place, _moved(one.thing, step)), regions[one.place])
+        for one in tried
+        for step in np.diag(THING_STEPS)
+    ]
+    pictures = [picture for picture, _ in stage.draw(nudged)]
+    moved = []
+    for k, one in enumerate(tried):
+        slope = np.stack([(p - one.picture).ravel() for p in pictures[3 * k : 3 * k + 3]])
+        slope /= THING_STEPS[:, None].astype(np.float32)
+        residual = image[regions[one.place]] - one.picture
+        weighted = slope * _weights(residual, tolerance).ravel()
+        left = weighted @ slope.T
+        left += np.diag(np.diag(left) * 0.01 + (DOUBT_WEIGHT / THING_DOUBTS) ** 2)
+        move = np.linalg.solve(left, weighted @ residual.ravel())
+        moved.append(_Try(one.place, _moved(one.thing, np.clip(move, -FARTHEST, FARTHEST))))
+    _draw(stage, moved, image, regions, tolerance)
+    for one, other in zip(tried, moved):
+        if other.loss < one.loss:
+            one.thing, one.picture, one.loss = other.thing, other.picture, other.loss
 
 
-def _overlap(a: tuple[slice, slice], b: tuple[slice, slice]) -> bool:
-    return all(p.start < q.stop and q.start < p.stop for p, q in zip(a, b))
+def _swap(things: tuple[Thing, ...], i: int, thing: Thing) -> tuple[Thing, ...]:
+    return (*things[:i], thing, *things[i + 1 :])
 
 
 def _weights(residual: Array, tolerance: float) -> Array:
@@ -260,16 +252,20 @@ def _with_numbers(scene: Scene, numbers: Array) -> Scene:
     )
 
 
-def _far(picture: Array, small: Array) -> float:
-    return float(np.minimum(np.abs(picture - small).sum(axis=-1), 60).mean())
+def _pattern(pictures: Array) -> Array:
+    """How pictures [N, S, S, 3] differ from their own surroundings, in half grey levels: light and lamps do not matter;
+    int16 [N, S, S]."""
+    grey = pictures.mean(axis=-1)
+    return np.asarray(2 * (grey - uniform_filter(grey, (0, AROUND, AROUND))), np.int16)
 
 
 @cache
 def _grounds(style: str) -> tuple[list[Scene], Array]:
-    """Empty scenes of all textures from a grid of cameras, and their pictures [N, SMALL, SMALL, 3]."""
+    """Empty scenes of all textures from a grid of cameras, and their patterns, int16 [N, SMALL, SMALL]."""
     scenes = []
     for texture, spread in product(BACKGROUNDS, SPREADS):
-        for x, y, z in product((-0.5, -0.25, 0.0, 0.25, 0.5), (-7.6, -7.2), (4.25, 4.55, 4.85, 5.15)):
+        for x, y, z in product(*GRID):
             camera = Camera((x * spread, y * spread, z * spread))
             scenes.append(Scene((), camera, (LAMP,), texture, style))
-    return scenes, drawn(scenes, SMALL)
+    parts = [_pattern(drawn(scenes[i : i + 100], SMALL)) for i in range(0, len(scenes), 100)]
+    return scenes, np.concatenate(parts)

@@ -14,15 +14,20 @@ from typing import Any
 import numpy as np
 
 from diptych.data.scenes.fitting import TOLERANCE, compare, find_grounds, fit_all, loss, shrink
-from diptych.data.scenes.render import render, render_many
+from diptych.data.scenes.render import render
 from diptych.data.scenes.segment import Guess, evidence, guesses
 from diptych.data.scenes.view import View
+from diptych.data.scenes.windows import Stage
 from diptych.data.scenes.world import ATTRIBUTES, MATERIALS, SHAPES, SIZES, STYLES, Scene, Thing
 from diptych.types import InputError
 
 Array = np.ndarray[Any, Any]
 
 LARGEST = 128  # pictures are read at no more than this many pixels a side
+FITTED_AT = 48  # pixels a side where camera and things are first fitted together
+WRONG = 0.1  # loss of a pixel that is not explained
+REPEATS = 2  # of guessing and deciding, at most
+LEAST_WRONG = 4.0  # pixels, of GUESSED_AT a side, that suggest that something is missing
 GUESSED_AT = 64  # pixels a side where things are guessed
 LEAST_GAIN = 12.0  # nats that a guess must explain
 LEAST_LOSS = 1.0  # a thing stays if the picture without it would have so many more wrong pixels,
@@ -31,10 +36,10 @@ LEAST_SEEN = 0.25  # of a thing's outline; of what the world makes, two fifths a
 LEAST_AREA = 10 / 96**2  # and 16 pixels of 96 x 96
 GROUNDS = 3  # that are tried
 EXPLAINED = 0.05  # loss of a pixel, on average, with which the first ground is taken
-SURE = 0.03  # loss of a thing's pixels with which its attributes are not questioned
+SURE = 0.06  # loss about a thing, for each of its pixels, with which its attributes are not questioned
 ROUGH, ROUGHEST = 5.0, 40.0  # tolerance beside the median difference of the ground, and the most, in grey levels
 COARSE = 24.0  # grey levels that a first guess may be off
-TURNS = (0.2, 0.2 + pi / 8, 0.2 + pi / 4, 0.2 + 3 * pi / 8)  # of cubes, which look the same after a quarter
+TURNS = tuple(i * pi / 16 for i in range(8))  # of cubes, which look the same after a quarter
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +89,12 @@ def parse_scene(image: Array, style: str) -> Scene:
     Where the likeliest ground leaves much unexplained, the next ones are tried too.
     """
     target = image.astype(np.float32)
-    grounds = [fit_all(ground, target, 2) for ground in find_grounds(image, style)[:GROUNDS]]
-    tolerance = _roughness(grounds[0], target)
-    best, least = grounds[0], float("inf")
-    for ground in grounds:
-        scene = _read(ground, image, tolerance)
+    grounds = find_grounds(image, style)[:GROUNDS]
+    first = fit_all(grounds[0], target, 2)
+    tolerance = _roughness(first, target)
+    best, least = first, float("inf")
+    for i, ground in enumerate(grounds):
+        scene = _read(fit_all(ground, target, 2) if i else first, image, tolerance)
         value = float(loss(render(scene, len(image)).image - target, tolerance).mean())
         if value < least:
             best, least = scene, value
@@ -104,30 +110,59 @@ def _roughness(ground: Scene, target: Array) -> float:
 
 
 def _read(ground: Scene, image: Array, tolerance: float) -> Scene:
-    """The scene with this ground that comes closest to the picture."""
+    """The scene with this ground that comes closest to the picture.
+
+    What is found first decides where the camera is taken to be, and that in turn what is found: so it goes round until
+    nothing changes.
+    """
     target = image.astype(np.float32)
     scene = _add(ground, shrink(image, min(len(image), GUESSED_AT)), tolerance)
-    scene = fit_all(scene, target, 3, tolerance)
-    scene = _add(scene, image, tolerance)
-    drawing = render(scene, len(image))
-    wrong = loss(drawing.image - target, tolerance)
-    doubtful = [not wrong[drawing.ids == i].mean() < SURE for i in range(len(scene.things))]
-    if any(doubtful):
-        some = [_variants(thing, scene) if doubt else [thing] for thing, doubt in zip(scene.things, doubtful)]
-        scene = _decide(scene, target, some, tolerance)
-    return _without_idle(fit_all(scene, target, 2, tolerance), target, tolerance)
+    small = shrink(image, min(len(image), FITTED_AT)).astype(np.float32)
+    scene = fit_all(fit_all(scene, small, 3, max(COARSE, tolerance)), target, 2, tolerance)
+    for _ in range(REPEATS):
+        names = _names(scene)
+        scene = _add(scene, image, tolerance)
+        doubtful = _doubtful(scene, target, tolerance)
+        if any(doubtful):
+            some = [_variants(thing, scene) if doubt else [thing] for thing, doubt in zip(scene.things, doubtful)]
+            scene = _decide(scene, target, some, tolerance)
+        scene = _without_idle(fit_all(scene, target, 2, tolerance), target, tolerance)
+        if _names(scene) == names:
+            break
+    return scene
+
+
+def _names(scene: Scene) -> list[str]:
+    return sorted(thing.name for thing in scene.things)
+
+
+def _doubtful(scene: Scene, target: Array, tolerance: float) -> list[bool]:
+    """Things about which the picture is not as it would be."""
+    stage = Stage(scene, len(target))
+    regions = [stage.region([thing]) for thing in scene.things]
+    drawings = stage.draw([(scene.things, region) for region in regions])
+    return [
+        not loss(picture - target[region], tolerance).sum() < SURE * (ids == i).sum()
+        for i, ((picture, ids), region) in enumerate(zip(drawings, regions))
+    ]
 
 
 def _add(scene: Scene, image: Array, tolerance: float) -> Scene:
     """The scene with things where the picture differs from it."""
     size = min(len(image), GUESSED_AT)
-    bare = shrink(render(scene, len(image)).image, size)
-    found = guesses(evidence(shrink(image, size), bare, scene.style), scene, LEAST_GAIN)
+    small, bare = shrink(image, size), shrink(render(scene, len(image)).image, size)
+    wrong = loss(small.astype(np.float32) - bare, tolerance)
+    if wrong.sum() < LEAST_WRONG:
+        return scene
+    values = evidence(small, bare, scene.style)
+    if scene.things:  # what is there is explained, well or badly: more is looked for only where it is badly
+        values = np.where(wrong.reshape(-1, 1) > WRONG, values, np.minimum(values, 0))
+    found = guesses(values, scene, LEAST_GAIN)
     if not found:
         return scene
-    old = [[thing] for thing in scene.things]
+    options = [*([thing] for thing in scene.things), *map(_options, found)]
     scene = replace(scene, things=(*scene.things, *(guess.things[0] for guess in found)))
-    return _decide(scene, image.astype(np.float32), [*old, *map(_options, found)], max(COARSE, tolerance))
+    return _decide(scene, image.astype(np.float32), options, max(COARSE, tolerance))
 
 
 def _options(guess: Guess) -> list[Thing]:
@@ -144,22 +179,29 @@ def _decide(scene: Scene, target: Array, options: Sequence[Sequence[Thing]], tol
 
 def _without_idle(scene: Scene, target: Array, tolerance: float) -> Scene:
     """Without things that cannot be there or explain too little of the picture, one by one, the idlest first."""
+    size = len(target)
     while scene.things:
-        things, count = scene.things, len(scene.things)
-        fewer = [replace(scene, things=things[:i] + things[i + 1 :]) for i in range(count)]
-        alone = [replace(scene, things=(thing,)) for thing in things]
-        pictures = render_many([scene, *fewer, *alone], len(target))
-        losses = np.array([float(loss(one.image - target, tolerance).sum()) for one in pictures[: count + 1]])
-        seen = np.bincount(pictures[0].ids.ravel() + 1, minlength=count + 1)[1:]
-        outline = np.array([(one.ids >= 0).sum() for one in pictures[count + 1 :]])
-        gain = losses[1:] - losses[0]
+        stage, things = Stage(scene, size), scene.things
+        regions = [stage.region([thing]) for thing in things]
+        fewer = [things[:i] + things[i + 1 :] for i in range(len(things))]
+        sets = [(things,) * len(things), fewer, [(thing,) for thing in things]]
+        drawings = stage.draw([(some, region) for kind in sets for some, region in zip(kind, regions)])
+        full, less, alone = (drawings[k * len(things) : (k + 1) * len(things)] for k in range(3))
+        seen = np.array([(ids == i).sum() for i, (_, ids) in enumerate(full)])
+        outline = np.array([(ids == 0).sum() for _, ids in alone])
+        gain = np.array(
+            [
+                float((loss(b - target[r], tolerance) - loss(a - target[r], tolerance)).sum())
+                for (a, _), (b, _), r in zip(full, less, regions)
+            ]
+        )
         worth = gain - LEAST_LOSS - LEAST_SHARE * seen
-        hidden = (seen < LEAST_SEEN * outline) | (seen < LEAST_AREA * len(target) ** 2)
-        worth[hidden | _clashing(things, gain)] -= len(target) ** 2
+        hidden = (seen < LEAST_SEEN * outline) | (seen < LEAST_AREA * size**2)
+        worth[hidden | _clashing(things, gain)] -= size**2
         least = int(worth.argmin())
         if worth[least] > 0:
             break
-        scene = fewer[least]
+        scene = replace(scene, things=fewer[least])
     return scene
 
 
@@ -182,7 +224,7 @@ def _variants(thing: Thing, scene: Scene) -> list[Thing]:
     found = [thing]
     for material in MATERIALS:
         for shape in SHAPES:
-            turns = TURNS[::2] if shape == "cube" != thing.shape else (thing.turn,)
+            turns = TURNS if shape == "cube" else (thing.turn,)
             found += [replace(thing, shape=shape, material=material, turn=turn) for turn in turns]
         for size in SIZES:
             if size != thing.size:

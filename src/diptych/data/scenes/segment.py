@@ -163,7 +163,7 @@ def _candidates(values: Array, scene: Scene, size: int) -> list[Thing]:
     things = []
     for shape in SHAPES:
         for name, height in SIZES.items():
-            keep = (rows + columns) % 2 == 0 if name == "large" else np.ones(len(rows), bool)
+            keep = (rows % 2 == 0) & (columns % 2 == 0) if name == "large" else np.ones(len(rows), bool)
             t = (height / 2 - view.position[2]) / np.minimum(way[2], -1e-3)
             x, y = view.position[0] + t * way[0], view.position[1] + t * way[1]
             keep &= (t > 1) & (t < 25)
