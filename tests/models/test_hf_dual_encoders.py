@@ -133,7 +133,7 @@ def test_embed_search_classify_evaluate_and_match(tmp_path: Path) -> None:
     assert len(diptych.classify(model, data, ["red", "blue"])) == 12
     result = diptych.evaluate(model, data)
     assert result.estimates["retrieval/t2i_r@10"].n == 12
-    assert diptych.evaluate(model, data, "zero-shot").rows
+    assert diptych.evaluate(model, data, "classify").estimates
     built = diptych.build_index(model, data, tmp_path / "index")
     assert built.added == 12 and built.index.meta["model"] == model_fingerprint(diptych.load(tmp_path / "m"))
     matched = diptych.match(model, data.select([0, 1]), [["a red car", "a dog"], ["a dog"]])

@@ -208,6 +208,13 @@ def test_match_by_yes_and_no(made: dict[str, Any], pictures: list[Any]) -> None:
     assert len(found.scores[1]) == 0
 
 
+def test_a_chat_that_writes_the_first_token_gets_no_second(tmp_path: Path, pictures: list[Any]) -> None:
+    llava(tmp_path, "{{ bos_token }}" + CHAT)
+    ours = load(tmp_path)
+    ids = ours._inputs(pictures[:1], "a red car ?")["input_ids"][0].tolist()
+    assert ids.count(1) == 1 and ids[0] == 1 and ids.count(4) == 16
+
+
 def test_bfloat16_is_near(made: dict[str, Any], pictures: list[Any]) -> None:
     _, ours = made["llava"]
     exact, fast = (
