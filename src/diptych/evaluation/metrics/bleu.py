@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diptych.evaluation.metrics.ngrams import ORDER, Captions, Overlap, captions_of, number_ngrams, overlaps
+from diptych.evaluation.metrics import compiled
+from diptych.evaluation.metrics.ngrams import ORDER, Captions, captions_of, changes, count_ngrams, segments
 
 TINY, SMALL = 1e-15, 1e-9  # of pycocoevalcap: what keeps 0 matches of 0 n-grams from being a division by 0
 
@@ -24,26 +25,42 @@ def bleu_counts(candidates: Sequence[str], references: Sequence[Sequence[str]]) 
         InputError: see `ngrams.captions_of`.
     """
     captions = captions_of(candidates, references)
-    return counts_of(captions, overlaps(number_ngrams(captions.words), captions))
+    lengths, firsts = np.diff(captions.words.starts), captions.firsts
+    own, sizes = lengths[firsts[:-1]], np.diff(firsts)
+    gaps = np.abs(lengths - np.repeat(own, sizes)) * (lengths.max() + 1) + lengths  # the smaller gap, then the shorter
+    gaps[firsts[:-1]] = np.iinfo(np.int64).max
+    closest = np.minimum.reduceat(gaps, firsts[:-1]) % (lengths.max() + 1)
+    guesses = np.maximum(own[:, None] - np.arange(ORDER), 0)
+    return np.column_stack([own, closest, _matches(captions), guesses]).astype(np.float64)
 
 
-def counts_of(captions: Captions, found: Sequence[Overlap]) -> Floats:
-    """`bleu_counts` of captions whose n-grams are counted."""
-    count = captions.size
-    lengths = np.diff(captions.words.starts)
-    own, others = lengths[:count], lengths[count:]
-    gaps = np.abs(others - own[captions.images[count:]])
-    order = np.lexsort([others, gaps, captions.images[count:]])  # the closest reference of each image first
-    firsts = np.searchsorted(captions.images[count:], np.arange(count))
-    columns = [own, others[order[firsts]]]
-    for each in found:
-        best = np.zeros(len(each.candidates.counts), np.int64)
-        met = each.meets >= 0
-        np.maximum.at(best, each.meets[met], each.references.counts[met])
-        matched = np.minimum(best, each.candidates.counts)
-        columns.append(np.bincount(each.candidates.texts, matched, minlength=count))
-    columns += [np.maximum(own - n, 0) for n in range(ORDER)]
-    return np.stack(columns, axis=1).astype(np.float64)
+def _matches(captions: Captions) -> Floats:
+    """Matched 1- to 4-grams of each candidate: N x 4.
+
+    An n-gram of a reference can match only if its first n-1 words did: few are left to look up for each longer n.
+    """
+    words, firsts = captions.words, captions.firsts
+    if kernels := compiled.kernels(len(words.ids)):
+        return kernels.bleu_matches(words.ids, words.starts, firsts)
+    matches = np.zeros((len(firsts) - 1, ORDER))
+    texts, places = segments(words.starts), np.arange(len(words.ids))
+    images, size = segments(firsts), len(words.vocabulary)
+    keys = images[texts] * size + words.ids
+    for n in range(ORDER):
+        kinds = np.sort(keys[firsts[images[texts]] == texts])  # of the candidates; none is of two images
+        kinds = kinds[changes(kinds)]
+        found = np.searchsorted(kinds, keys)
+        kept = np.append(kinds, -1)[found] == keys
+        texts, places, grams = texts[kept], places[kept], found[kept]
+        counts = count_ngrams(grams, texts, firsts)
+        if len(grams):
+            best = np.maximum.reduceat(np.where(counts.own, 0, counts.counts), counts.groups)
+            matched = np.minimum(best, counts.counts[counts.groups])
+            matches[:, n] = np.bincount(counts.images[counts.groups], matched, minlength=len(matches))
+        grows = places + n + 1 < words.starts[texts + 1]
+        texts, places = texts[grows], places[grows]
+        keys = grams[grows] * size + words.ids[places + n + 1]
+    return matches
 
 
 def corpus_bleu(counts: ArrayLike) -> Floats:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.evaluation.metrics.bleu import corpus_bleu, counts_of, each_bleu
-from diptych.evaluation.metrics.cider import DocumentFrequencies, cider_of, document_frequencies
-from diptych.evaluation.metrics.ngrams import captions_of, checked_sizes, number_ngrams, overlaps
+from diptych.evaluation.metrics.bleu import bleu_counts, corpus_bleu, each_bleu
+from diptych.evaluation.metrics.cider import DocumentFrequencies, cider_d, document_frequencies
+from diptych.evaluation.metrics.ngrams import checked_sizes
 from diptych.evaluation.metrics.rouge import rouge_l
 from diptych.evaluation.metrics.tokenizer import tokenize
 from diptych.types import InputError
@@ -59,18 +59,16 @@ def score_captions(
         raise InputError(f"metrics: expected some of {', '.join(METRICS)}, got {sorted(unknown)[0]!r}")
     if not tokenized:
         candidates, references = _tokenized(candidates, references)
-    scores = {"rouge_l": _mean(rouge_l(candidates, references))} if "rouge_l" in metrics else {}
-    if {"bleu", "cider_d"} & set(metrics):
-        captions = captions_of(candidates, references)
-        grams = number_ngrams(captions.words)
-        found = overlaps(grams, captions)
-        if "bleu" in metrics:
-            counts = counts_of(captions, found)
-            each, whole = each_bleu(counts), corpus_bleu(counts)
-            scores |= {f"bleu_{n}": CaptionScore(float(whole[n - 1]), each[:, n - 1]) for n in range(1, 5)}
-        if "cider_d" in metrics:
-            scores["cider_d"] = _mean(cider_of(captions, grams, found, frequencies))
-    return dict(sorted(scores.items()))
+    scores: dict[str, CaptionScore] = {}
+    if "bleu" in metrics:
+        counts = bleu_counts(candidates, references)
+        each, whole = each_bleu(counts), corpus_bleu(counts)
+        scores |= {f"bleu_{n}": CaptionScore(float(whole[n - 1]), each[:, n - 1]) for n in range(1, 5)}
+    if "rouge_l" in metrics:
+        scores["rouge_l"] = _mean(rouge_l(candidates, references))
+    if "cider_d" in metrics:
+        scores["cider_d"] = _mean(cider_d(candidates, references, frequencies))
+    return scores
 
 
 def _mean(each: NDArray[np.float64]) -> CaptionScore:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -10,21 +12,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from diptych.evaluation.metrics import compiled
 from diptych.evaluation.metrics.ngrams import (
     ORDER,
-    Captions,
+    Counts,
     Grams,
     Ints,
-    Overlap,
     captions_of,
+    count_ngrams,
     number_ngrams,
-    overlaps,
-    split_words,
+    segments,
 )
 from diptych.evaluation.metrics.tokenizer import tokenize
 from diptych.types import InputError
 
 SIGMA, SCALE = 6.0, 10.0
+_ONE_IMAGE = (
+    "references: CIDEr-D weighs words by how few images have them; expected two or more images, or `frequencies` of a "
+    "larger corpus"
+)
 
 Floats = NDArray[np.float64]
 
@@ -56,13 +62,17 @@ def document_frequencies(references: Sequence[Sequence[str]], *, tokenized: bool
         InputError: fewer than two images.
     """
     if len(references) < 2:
-        raise InputError("references: CIDEr-D weighs words by how few images have them; expected two or more images")
-    texts = [text for some in references for text in some]
-    words = split_words(texts if tokenized else tokenize(texts))
-    images = np.repeat(np.arange(len(references)), [len(some) for some in references])
-    grams = number_ngrams(words)
-    counts = [_images_of_each(images[each.texts], each.ids, len(each.keys)) for each in grams]
-    return DocumentFrequencies(len(references), words.vocabulary, [each.keys for each in grams], counts)
+        raise InputError(_ONE_IMAGE)
+    if not tokenized:
+        flat = iter(tokenize([text for texts in references for text in texts]))
+        references = [list(islice(flat, len(texts))) for texts in references]
+    captions = captions_of([""] * len(references), references)
+    keys, images = [], []
+    for grams in number_ngrams(captions.words):
+        counts = count_ngrams(grams.ids, segments(grams.starts), captions.firsts)
+        keys.append(grams.keys)
+        images.append(_images_of_each(counts, len(grams.keys)))
+    return DocumentFrequencies(len(references), captions.words.vocabulary, keys, images)
 
 
 def cider_d(
@@ -79,69 +89,73 @@ def cider_d(
     Raises:
         InputError: see `ngrams.captions_of`; one image and no `frequencies`: every n-gram would weigh log 1 = 0.
     """
+    if frequencies is None and len(candidates) == 1:
+        raise InputError(_ONE_IMAGE)
     captions = captions_of(candidates, references)
-    grams = number_ngrams(captions.words)
-    return cider_of(captions, grams, overlaps(grams, captions), frequencies)
-
-
-def cider_of(
-    captions: Captions, grams: Sequence[Grams], found: Sequence[Overlap], frequencies: DocumentFrequencies | None
-) -> Floats:
-    """`cider_d` of captions whose n-grams are counted."""
-    weights = ngram_weights(captions, grams, frequencies)
-    count, texts = captions.size, len(captions.images)
-    bigrams = np.maximum(np.diff(captions.words.starts) - 1, 0)
-    similarity = np.zeros(texts - count)
-    for each, weight in zip(found, weights):
-        own = each.candidates.counts * weight[each.candidates.grams]
-        others = each.references.counts * weight[each.references.grams]
-        met = each.meets >= 0
-        products = np.minimum(own[each.meets[met]], others[met]) * others[met]
-        dots = np.bincount(each.references.texts[met] - count, products, minlength=texts - count)
-        norms = np.sqrt(np.bincount(each.candidates.texts, own**2, minlength=count))[captions.images[count:]]
-        norms *= np.sqrt(np.bincount(each.references.texts - count, others**2, minlength=texts - count))
-        similarity += np.divide(dots, norms, out=np.zeros(texts - count), where=norms > 0)
-    gaps = bigrams[captions.images[count:]] - bigrams[count:]
+    lengths, firsts = np.diff(captions.words.starts), captions.firsts
+    similarity, known = np.zeros(len(lengths)), None
+    kernels = compiled.kernels(len(captions.words.ids))
+    for n, grams in enumerate(number_ngrams(captions.words)):
+        images_of_each, similarities = _counted(grams, firsts, kernels)
+        if frequencies is None:
+            images, total = images_of_each(len(grams.keys)), len(candidates)
+        else:
+            known = _places_in(frequencies, n, grams, captions.words.vocabulary, known)
+            images, total = np.append(frequencies.counts[n], 0)[known], frequencies.images
+        similarity += similarities(np.log(total) - np.log(np.maximum(1, images)))
+    bigrams = np.maximum(lengths - 1, 0)
+    gaps = bigrams - np.repeat(bigrams[firsts[:-1]], np.diff(firsts))
     similarity *= np.exp(-(gaps**2) / (2 * SIGMA**2)) * SCALE / ORDER
-    sizes = np.bincount(captions.images[count:], minlength=count)
-    return np.bincount(captions.images[count:], similarity, minlength=count) / sizes
+    similarity[firsts[:-1]] = 0
+    result: Floats = np.add.reduceat(similarity, firsts[:-1]) / (np.diff(firsts) - 1)
+    return result
 
 
-def ngram_weights(captions: Captions, grams: Sequence[Grams], frequencies: DocumentFrequencies | None) -> list[Floats]:
-    """The weight of each n-gram, for n = 1 to 4: log(images) - log(images that have it; 1 where none has)."""
-    if frequencies is None:
-        if captions.size < 2:
-            raise InputError(
-                "candidates: CIDEr-D weighs words by how few images have them; expected two or more images, or "
-                "`frequencies` of a larger corpus"
-            )
-        images = captions.size
-        counts = []
-        for each in grams:
-            first = int(np.searchsorted(each.texts, captions.size))  # the candidates do not count
-            counts.append(_images_of_each(captions.images[each.texts[first:]], each.ids[first:], len(each.keys)))
-    else:
-        images, counts = frequencies.images, _looked_up(captions, grams, frequencies)
-    return [np.log(images) - np.log(np.maximum(1, each)) for each in counts]
+def _counted(
+    grams: Grams, firsts: Ints, kernels: compiled.Kernels | None
+) -> tuple[Callable[[int], Ints], Callable[[Floats], Floats]]:
+    """`images_of_each(kinds)` and `similarities(weights)` of these n-grams: compiled, or by numpy as below."""
+    if kernels:
+        ids, starts = grams.ids, grams.starts
+        return partial(kernels.images_of_each, ids, starts, firsts), partial(kernels.similarities, ids, starts, firsts)
+    counts = count_ngrams(grams.ids, segments(grams.starts), firsts)
+    return partial(_images_of_each, counts), partial(_similarities, counts, firsts)
 
 
-def _images_of_each(images: Ints, grams: Ints, kinds: int) -> Ints:
-    """In how many images each n-gram stands, of n-grams and the image of each."""
-    distinct = np.unique(images * max(1, kinds) + grams)
-    return np.bincount(distinct % max(1, kinds), minlength=kinds)
+def _images_of_each(counts: Counts, kinds: int) -> Ints:
+    """In how many images each of so many kinds of n-grams stands, in one reference or more."""
+    lasts = np.append(counts.groups[1:], len(counts.texts)) - 1 if len(counts.texts) else counts.groups
+    lasts = lasts[~counts.own[lasts]]  # the candidate comes first: where it comes last, no reference has the n-gram
+    return np.bincount(counts.grams[lasts], minlength=kinds)
 
 
-def _looked_up(captions: Captions, grams: Sequence[Grams], frequencies: DocumentFrequencies) -> list[Ints]:
-    """In how many images of another corpus each n-gram stands; 0 for those that it has not."""
-    size, theirs = len(captions.words.vocabulary), len(frequencies.vocabulary)
-    words = _places(captions.words.vocabulary, frequencies.vocabulary)
-    known, counts = words, [np.append(frequencies.counts[0], 0)[words]]
-    for each, keys, images in zip(grams[1:], frequencies.keys[1:], frequencies.counts[1:]):
-        first, last = known[each.keys // size], words[each.keys % size]
-        wanted = np.where((first >= 0) & (last >= 0), first * theirs + last, -1)
-        known = _places(pa.array(wanted), pa.array(keys))
-        counts.append(np.append(images, 0)[known])
-    return counts
+def _similarities(counts: Counts, firsts: Ints, weights: Floats) -> Floats:
+    """Clipped cosine of the weighted n-grams of each text and those of the candidate of its image: T."""
+    texts = int(firsts[-1])
+    values = counts.counts * weights[counts.grams]
+    norms = np.sqrt(np.bincount(counts.texts, values**2, minlength=texts))
+    norms *= np.repeat(norms[firsts[:-1]], np.diff(firsts))
+    first = np.repeat(counts.groups, np.diff(np.append(counts.groups, len(values))))
+    shared = np.flatnonzero(counts.own[first])
+    products = np.minimum(values[first[shared]], values[shared]) * values[shared]
+    dots = np.bincount(counts.texts[shared], products, minlength=texts)
+    return np.divide(dots, norms, out=np.zeros(texts), where=norms > 0)
+
+
+def _places_in(
+    frequencies: DocumentFrequencies, n: int, grams: Grams, vocabulary: pa.Array, before: Ints | None
+) -> Ints:
+    """Where each (n+1)-gram stands among those of another corpus; -1 where it does not.
+
+    Args:
+        before: the same of the n-grams.
+    """
+    words = _places(vocabulary, frequencies.vocabulary)
+    if before is None:
+        return words
+    first, last = before[grams.keys // len(words)], words[grams.keys % len(words)]
+    wanted = np.where((first >= 0) & (last >= 0), first * len(frequencies.vocabulary) + last, -1)
+    return _places(pa.array(wanted), pa.array(frequencies.keys[n]))
 
 
 def _places(values: pa.Array, among: pa.Array) -> Ints:

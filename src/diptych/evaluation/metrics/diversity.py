@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ def distinct_n(captions: Sequence[str], n: int) -> float:
     """
     if not 1 <= n <= ORDER:
         raise InputError(f"n: expected 1 to {ORDER}, got {n}")
-    grams = number_ngrams(split_words(captions))[n - 1]
+    grams = next(islice(number_ngrams(split_words(captions)), n - 1, None))
     return len(grams.keys) / len(grams.ids) if len(grams.ids) else 0.0
 
 

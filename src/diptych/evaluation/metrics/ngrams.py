@@ -6,7 +6,7 @@ into one integer and numbered again, so that equal numbers mean equal words, wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from diptych.evaluation.metrics import compiled
 from diptych.types import InputError
 
 ORDER = 4  # the longest n-grams
@@ -42,53 +43,45 @@ class Grams(NamedTuple):
 
     Attributes:
         ids: P numbers of n-grams, text after text, each text's in their order.
-        texts: P, the text that each stands in.
+        starts: T+1 places in `ids`, as in `Words`.
         keys: G; n-gram g is the (n-1)-gram `keys[g] // V` followed by the word `keys[g] % V`.
     """
 
     ids: Ints
-    texts: Ints
+    starts: Ints
     keys: Ints
-
-
-class Bag(NamedTuple):
-    """How often each n-gram stands in each text, ordered by text and n-gram."""
-
-    texts: Ints
-    grams: Ints
-    counts: Ints
-
-
-class Overlap(NamedTuple):
-    """The n-grams of N candidates and of their references, for one n.
-
-    Attributes:
-        candidates: their bag; text i is the candidate of image i.
-        references: their bag.
-        images: the image of each entry of `references`.
-        meets: for each entry of `references`, the entry of `candidates` with the same image and n-gram, or -1.
-        kinds: G, how many different n-grams there are.
-    """
-
-    candidates: Bag
-    references: Bag
-    images: Ints
-    meets: Ints
-    kinds: int
 
 
 class Captions(NamedTuple):
     """N candidates and all their references, as words.
 
     Attributes:
-        words: N candidates, then the references of image 0, of image 1, ...
-        images: for each text of `words`, its image.
-        size: N.
+        words: of T texts: of image 0 the candidate, then its references; of image 1; ...
+        firsts: N+1; the candidate of image i is text `firsts[i]`, its references are those before `firsts[i + 1]`.
     """
 
     words: Words
+    firsts: Ints
+
+
+class Counts(NamedTuple):
+    """How often each n-gram stands in each text, for one n: E entries ordered by n-gram and text.
+
+    Attributes:
+        texts: E.
+        images: E, the image of each text.
+        own: E, whether the text is the candidate.
+        grams: E.
+        counts: E, from 1.
+        groups: where the entries of the same n-gram and image start; the candidate's, if there is one, comes first.
+    """
+
+    texts: Ints
     images: Ints
-    size: int
+    own: NDArray[np.bool_]
+    grams: Ints
+    counts: Ints
+    groups: Ints
 
 
 def captions_of(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> Captions:
@@ -98,9 +91,8 @@ def captions_of(candidates: Sequence[str], references: Sequence[Sequence[str]]) 
         InputError: no candidates, as many as references they are not, or a candidate without references.
     """
     sizes = checked_sizes(candidates, references)
-    words = split_words([*candidates, *chain.from_iterable(references)])
-    own = np.arange(len(candidates))
-    return Captions(words, np.concatenate([own, np.repeat(own, sizes)]), len(candidates))
+    texts = list(chain.from_iterable(chain.from_iterable(zip(zip(candidates), references))))
+    return Captions(split_words(texts), starts_of(sizes + 1))
 
 
 def checked_sizes(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> Ints:
@@ -119,7 +111,7 @@ def checked_sizes(candidates: Sequence[str], references: Sequence[Sequence[str]]
         raise InputError("references: expected a list of captions for each candidate, got a single text")
     sizes = np.fromiter(map(len, references), np.int64, len(references))
     if not sizes.all():
-        raise InputError(f"references: expected one or more captions for candidate {int(sizes.argmin())}, got none")
+        raise InputError(f"references: expected one or more captions for image {int(sizes.argmin())}, got none")
     return sizes
 
 
@@ -137,49 +129,62 @@ def split_words(texts: Sequence[str], *, spaces_only: bool = False) -> Words:
             tidy = [text.split() for text in texts]
             sizes = np.fromiter(map(len, tidy), np.int64, len(tidy))
             numbered = pa.array(chain.from_iterable(tidy), pa.large_string(), size=int(sizes.sum())).dictionary_encode()
-            return Words(_integers(numbered.indices), _starts(sizes), numbered.dictionary)
-    return Words(_integers(numbered.indices), lists.offsets.to_numpy(), numbered.dictionary)
+            return Words(_integers(numbered.indices), starts_of(sizes), numbered.dictionary)
+    return Words(_integers(numbered.indices), _integers(lists.offsets), numbered.dictionary)
 
 
-def number_ngrams(words: Words) -> list[Grams]:
+def number_ngrams(words: Words) -> Iterator[Grams]:
     """The 1-, 2-, 3- and 4-grams of all texts."""
-    size = len(words.vocabulary)
-    texts = np.repeat(np.arange(len(words.starts) - 1), np.diff(words.starts))
-    places = np.arange(len(words.ids))
-    grams = [Grams(words.ids, texts, np.arange(size))]
+    size, lengths = len(words.vocabulary), np.diff(words.starts)
+    kernels = compiled.kernels(len(words.ids))
+    grams = Grams(words.ids, words.starts, np.arange(size))
+    yield grams
     for n in range(2, ORDER + 1):
-        before = grams[-1]
-        # an (n-1)-gram grows unless it is the last of its text; the last of all has no follower
-        grows = np.append(before.texts[1:] == before.texts[:-1], False) if len(before.texts) else before.texts > 0
-        places = places[grows]
-        keys = before.ids[grows] * size + words.ids[places + (n - 1)]
-        numbered = pa.array(keys).dictionary_encode()
-        grams.append(Grams(_integers(numbered.indices), before.texts[grows], numbered.dictionary.to_numpy()))
-    return grams
+        starts = starts_of(np.maximum(lengths - (n - 1), 0))
+        if kernels:
+            numbers, keys = kernels.extended(grams.ids, grams.starts, words.ids, words.starts, starts, size)
+            grams = Grams(numbers, starts, keys)
+        else:
+            grows = np.ones(len(grams.ids), np.bool_)
+            grows[grams.starts[1:][lengths >= n - 1] - 1] = False  # the last of a text has no word behind it
+            follows = np.repeat(words.starts[:-1] + (n - 1) - starts[:-1], np.diff(starts)) + np.arange(starts[-1])
+            numbered = pa.array(grams.ids[grows] * size + words.ids[follows]).dictionary_encode()
+            grams = Grams(_integers(numbered.indices), starts, numbered.dictionary.to_numpy())
+        yield grams
 
 
-def overlaps(grams: Sequence[Grams], captions: Captions) -> list[Overlap]:
-    """What candidates and references have in common, for each n."""
-    return [_overlap(each, captions) for each in grams]
+def count_ngrams(grams: Ints, texts: Ints, firsts: Ints) -> Counts:
+    """How often each n-gram stands in each text; one sort finds repeated, shared and matching n-grams.
+
+    Args:
+        grams: P numbers of n-grams.
+        texts: P, the text that each stands in.
+        firsts: see `Captions`.
+    """
+    bits = int(firsts[-1]).bit_length()
+    keys = np.sort((grams << bits) | texts)
+    entries = np.flatnonzero(changes(keys))
+    texts, grams = keys[entries] & ((1 << bits) - 1), keys[entries] >> bits
+    images = segments(firsts)[texts]
+    groups = np.flatnonzero(changes(grams) | changes(images))
+    return Counts(texts, images, firsts[images] == texts, grams, np.diff(np.append(entries, len(keys))), groups)
 
 
-def _overlap(grams: Grams, captions: Captions) -> Overlap:
-    kinds = max(1, len(grams.keys))
-    keys, counts = np.unique(grams.texts * kinds + grams.ids, return_counts=True)
-    bag = Bag(keys // kinds, keys % kinds, counts)
-    split = int(np.searchsorted(bag.texts, captions.size))
-    own, others = Bag(*(column[:split] for column in bag)), Bag(*(column[split:] for column in bag))
-    images = captions.images[others.texts]
-    wanted = images * kinds + others.grams
-    found = np.searchsorted(keys[:split], wanted)
-    meets = np.where(np.append(keys[:split], -1)[found] == wanted, found, -1)
-    return Overlap(own, others, images, meets, kinds)
-
-
-def _starts(sizes: Ints) -> Ints:
+def starts_of(sizes: Ints) -> Ints:
+    """Where segments of these sizes start, one after the other, and where the last ends."""
     return np.concatenate([[0], np.cumsum(sizes)])
 
 
-def _integers(indices: pa.Array) -> Ints:
-    result: Ints = indices.to_numpy(zero_copy_only=False).astype(np.int64)
+def segments(starts: Ints) -> Ints:
+    """The segment of each place, of segments that start there: the text of each word, the image of each text."""
+    return np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+
+
+def changes(values: Ints) -> NDArray[np.bool_]:
+    """Where a value is not the one before it; true at the first."""
+    return np.concatenate([[True], values[1:] != values[:-1]])[: len(values)]
+
+
+def _integers(values: pa.Array) -> Ints:
+    result: Ints = values.to_numpy(zero_copy_only=False).astype(np.int64)
     return result
