@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -34,6 +34,9 @@ from diptych.search.build import build_index as build
 from diptych.training.loop import train as run_loop
 from diptych.training.run import TrainResult
 from diptych.types import DualEncoder, Estimate, HasFrozenImageTower, InputError, StoresPairs
+
+if TYPE_CHECKING:
+    from diptych.evaluation.health.run import Health
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
@@ -71,9 +74,10 @@ class Trained(NamedTuple):
 
 
 def load(address: str | Path, progress: Progress | None = None) -> Any:
-    """A model by its address: "pocket", a folder (ours or Hugging Face's CLIP), or "hf:ORG/NAME".
+    """A model by its address.
 
-    `progress` is called while "pocket" is made, on its first use.
+    That is "pocket"; a folder or "hf:ORG/NAME" of ours or of Hugging Face (a dual encoder or an image-text-to-text
+    model); or a chat server, "http://HOST/v1?model=NAME". `progress` is called while "pocket" is made, on its first use.
     """
     return models.load(address, progress)
 
@@ -234,6 +238,42 @@ def evaluate(
     if isinstance(options.get("judge"), (str, Path)):
         options["judge"] = models.load(options["judge"])
     return EVALUATORS[task](_model(model), _dataset(dataset), **options)
+
+
+def health(
+    model: Any,
+    data: Any = None,
+    *,
+    n: int = 200,
+    name: str | None = None,
+    held_out: str | None = None,
+    tests: Sequence[str] | None = None,
+    **options: Any,
+) -> Health:
+    """Whether a model understands: `.findings`, one row for each question. See `evaluation.health`.
+
+    Args:
+        model: a model or its address.
+        data: a dataset or its address; a generated world if None.
+        n: samples that it is asked about.
+        name: what the model is called on the page; by default its address.
+        held_out: combinations that it was trained without, "yellow cone,blue cube"; if None, what the card of a model
+            folder says.
+        tests: some of `evaluation.health.run.TESTS`; all if None.
+        options: of `evaluation.health.run.check_health`.
+
+    Raises:
+        InputError: the model can neither compare, answer nor write captions, or data without pictures.
+    """
+    from diptych.evaluation.health.run import DEFAULT, TESTS, check_health
+    from diptych.evaluation.health.training import held_out_of
+
+    address = model if isinstance(model, (str, Path)) else None
+    if held_out is None:
+        held_out = held_out_of(Path(address).expanduser()) if address is not None else ""
+    loaded, dataset = _model(model), _dataset(DEFAULT.format(n=n) if data is None else data)
+    called = name or (type(model).__name__ if address is None else str(address))
+    return check_health(loaded, dataset, n=n, name=called, held_out=held_out, tests=tests or TESTS, **options)
 
 
 def train(

@@ -22,6 +22,7 @@ from diptych.cli import (
     doctor,
     embed,
     eval,
+    health,
     index,
     listing,
     score,
@@ -128,6 +129,13 @@ diptych eval pocket --data "scenes:?n=300" --task match""",
 diptych score captions results.json --against captions_val2014.json
 diptych score vqa vqa_results.json --against v2_mscoco_val2014_annotations.json
 diptych score detections boxes.json --against instances_val2017.json --json""",
+    ),
+    "health": (
+        health.health,
+        """
+diptych health pocket --html health.html
+diptych health pocket --data aro:path/to/aro --test word-order
+diptych health runs/first/model --data "scenes:?n=800&split=test" --n 800""",
     ),
     "index": (
         index.index,
