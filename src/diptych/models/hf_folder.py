@@ -18,11 +18,12 @@ _LONGEST = 300  # characters of a foreign message that are shown
 
 @contextlib.contextmanager
 def quietly(folder: Path) -> Iterator[None]:
-    """What transformers raises inside, as an `InputError` of one sentence; its progress bars stay away."""
+    """What transformers raises inside, as an `InputError` of one sentence; its warnings and progress bars stay away."""
     from transformers.utils import logging
 
-    bars = logging.is_progress_bar_enabled()
+    bars, loudness = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     except InputError:
@@ -31,6 +32,7 @@ def quietly(folder: Path) -> Iterator[None]:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"{folder}: transformers cannot load it: {reason[:_LONGEST]}") from None
     finally:
+        logging.set_verbosity(loudness)
         if bars:
             logging.enable_progress_bar()
 
@@ -40,12 +42,12 @@ def load(folder: Path) -> nn.Module:
 
     Where a model type is both (BLIP), the class that the weights were saved from decides. Raises `InputError`.
     """
-    from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, MODEL_MAPPING, AutoConfig
-
     raw = read_file(folder / "config.json")
     with quietly(folder):
-        config = AutoConfig.from_pretrained(folder, **FROM_HERE)
-    base, writer = MODEL_MAPPING.get(type(config), None), MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING.get(type(config), None)
+        from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, MODEL_MAPPING, AutoConfig
+
+        kind = type(AutoConfig.from_pretrained(folder, **FROM_HERE))
+        base, writer = MODEL_MAPPING.get(kind, None), MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING.get(kind, None)
     writer = writer[0] if isinstance(writer, (tuple, list)) else writer
     saved_as = (raw.get("architectures") or [None])[0]
     encodes = all(hasattr(base, name) for name in ("get_image_features", "get_text_features"))
