@@ -77,7 +77,7 @@ def load(address: str | Path, progress: Progress | None = None) -> Any:
     """A model by its address.
 
     That is "pocket"; a folder or "hf:ORG/NAME" of ours or of Hugging Face (a dual encoder or an image-text-to-text
-    model); or a chat server, "http://HOST/v1?model=NAME". `progress` is called while "pocket" is made, on its first use.
+    model); or a chat server, "http://HOST/v1?model=NAME". `progress` is called while "pocket" is made, on first use.
     """
     return models.load(address, progress)
 
