@@ -20,13 +20,13 @@ def test_from_raw_pictures_to_search(call: Call, pictures: Path, settings: list[
     assert said.code == 0 and "6 steps" in said.err
     model = run / "model"
     report, numbers = tmp_path / "report.html", tmp_path / "numbers.json"
-    assert call("eval", model, "--data", clean, "--held-out", 0.3, "--html", report, "--json", numbers).code == 0
+    assert call("eval", run, "--data", clean, "--held-out", 0.3, "--html", report, "--json", numbers).code == 0
     held_out = call("train", "clip", "--data", clean, "--out", run, *settings, "--loader.held_out", 0.3, "--json").json
     judged = json.loads(numbers.read_text())["results"][0]["estimates"]
     assert judged["retrieval/i2t_r@10"]["n"] == held_out["held_out"], "what `train` held out is what `eval` judged"
     assert judged == held_out["estimates"]
 
-    hits = call("search", pictures, "a red circle", "--model", model, "-k", 3, "--json").json
+    hits = call("search", pictures, "a red circle", "--model", run, "-k", 3, "--json").json
     assert len(hits) == 3 and all(Path(hit["path"]).is_file() for hit in hits)
     assert call("index", model, pictures, "--to", tmp_path / "index").code == 0
     indexed = call("search", tmp_path / "index", "a red circle", "--model", model, "-k", 3, "--json").json

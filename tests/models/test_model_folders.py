@@ -146,8 +146,18 @@ def test_broken_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match=r"model\.safetensors: cannot be read as safetensors"):
         models.load(folder)
+    (folder / "config.json").unlink()
     with pytest.raises(InputError, match=r"has no config\.json"):
-        models.load(folder.parent)
+        models.load(folder)
+
+
+def test_a_run_folder_stands_for_the_model_in_it(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"train": {"steps": 3}, "family": "clip", "model": {}}')
+    loaded = models.load(tmp_path)
+    assert torch.equal(loaded.text_projection.weight, models.load(folder).text_projection.weight)
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="expected a run that is finished; this one has not saved a model in"):
+        models.load(tmp_path)
 
 
 def test_shared_tensors_are_saved_apart(tmp_path: Path) -> None:

@@ -30,7 +30,9 @@ Json = Annotated[
 ]
 Device = Annotated[str, Parameter(help="cpu, cuda, cuda:N or mps; auto takes the best that the machine has.")]
 Seed = Annotated[int, Parameter(help="Decides everything that is drawn at random.")]
-ModelName = Annotated[str, Parameter(help='"pocket", a model folder, or hf:ORG/NAME.')]
+ModelName = Annotated[
+    str, Parameter(help='"pocket", the folder of a model or a run, hf:ORG/NAME, or http://HOST/v1?model=NAME.')
+]
 
 
 def pictures(names: Sequence[str], progress: Callable[[int, int | None], None] | None = None) -> Dataset | list[Path]:

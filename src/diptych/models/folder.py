@@ -20,6 +20,8 @@ from diptych.processing import PairProcessor
 from diptych.types import InputError
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
+IN_RUN = "model"
+"""The folder of the saved model in a run folder."""
 
 
 def save(model: nn.Module, to: Path, card: Mapping[str, Any] | str | None = None) -> Path:
@@ -40,17 +42,27 @@ def save(model: nn.Module, to: Path, card: Mapping[str, Any] | str | None = None
     return to
 
 
+def model_folder(path: Path) -> Path:
+    """`path`, or the saved model's folder in it where `path` is a run folder."""
+    inside = path / IN_RUN
+    return inside if (inside / CONFIG).is_file() and not (path / WEIGHTS).exists() else path
+
+
 def load(path: Path, *, trusted: bool = True) -> nn.Module:
     """The model in the folder `path`, in eval mode. Raises `InputError` naming the file and the field.
 
     Args:
+        path: a model's folder, ours or Hugging Face's, or a run folder with a saved model in it.
         trusted: whether the folder may name a family from outside ("module:Class"), whose code would then run. A folder
             that came over the network may not.
     """
+    path = model_folder(path)
     file = path / CONFIG
     if not file.is_file():
         raise InputError(f"{path}: expected a model's folder, but it has no {CONFIG}")
     raw = read_file(file)
+    if "train" in raw and "version" not in raw:  # what the loop writes, see `training.run.RunFolder`
+        raise InputError(f"{path}: expected a run that is finished; this one has not saved a model in {path / IN_RUN}")
     if "family" not in raw:
         if raw.get("model_type") == "clip":
             from diptych.models import clip_hf
