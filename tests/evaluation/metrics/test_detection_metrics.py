@@ -1,4 +1,4 @@
-"""Average precision equals pycocotools bit by bit; its bootstrap equals judging the drawn pictures; errors name the row."""
+"""Average precision equals pycocotools bit by bit; its bootstrap equals judging drawn pictures; errors name the row."""
 
 from __future__ import annotations
 

@@ -7,7 +7,9 @@ once. It equals the COCO evaluation of the resampled pictures, but for the order
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,7 +28,7 @@ from diptych.evaluation.metrics.intervals import (
 from diptych.types import Estimate, InputError
 
 RESAMPLES = 500
-_IMAGES_AT_ONCE = 500  # whose matches are unpacked from hotcoco together
+_IMAGES_AT_ONCE = 100  # whose matches are unpacked from hotcoco together
 _CELLS_AT_ONCE = 1 << 22  # resamples x detections of one class
 _RECALLS = np.linspace(0.0, 1.0, 101)
 _THRESHOLDS = 10  # IoU 0.50, 0.55, ..., 0.95
@@ -74,16 +76,17 @@ def match_detections(
     images = sorted(image["id"] for image in truth["images"])
     place = {image: i for i, image in enumerate(images)}
     names = {category["id"]: str(category["name"]) for category in truth["categories"]}
-    parts: dict[int, list[tuple[int, dict[str, Any]]]] = {key: [] for key in sorted(names)}
+    parts: dict[int, list[_Part]] = {key: [] for key in sorted(names)}
     for start in range(0, len(images), _IMAGES_AT_ONCE):
         matched = COCOeval(ours, found, iou_type)
         params = matched.params
         params.img_ids = images[start : start + _IMAGES_AT_ONCE]
         params.area_rng, params.area_rng_lbl = [[0.0, 1e10]], ["all"]
         matched.evaluate()
-        for entry in matched.eval_imgs:
-            if entry is not None:
-                parts[entry["category_id"]].append((place[entry["image_id"]], entry))
+        with _collector_off():
+            for entry in matched.eval_imgs:
+                if entry is not None:
+                    parts[entry["category_id"]].append(_Part.of(place[entry["image_id"]], entry))
     return Matches(
         np.array(images, dtype=np.int64), {names[key]: _gather(rows, len(images)) for key, rows in parts.items()}
     )
@@ -150,21 +153,45 @@ def average_precision_difference(
     return Difference(Estimate(value, low, high, count, 0.0), float((1 + as_far.sum()) / (resamples + 1)))
 
 
-def _gather(rows: Sequence[tuple[int, dict[str, Any]]], images: int) -> ClassMatches:
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """hotcoco unpacks matches into many small lists; looking for circles among them takes five times as long."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+class _Part(NamedTuple):
+    """The matches of one class on one picture."""
+
+    image: int
+    truths: int
+    score: Floats
+    right: Bools
+    ignored: Bools
+
+    @classmethod
+    def of(cls, image: int, entry: Mapping[str, Any]) -> _Part:
+        """From what COCO's program calls an evaluated image."""
+        tables = (np.array(entry[name], dtype=np.bool_).reshape(_THRESHOLDS, -1) for name in ("dtMatched", "dtIgnore"))
+        return cls(image, entry["gtIgnore"].count(0), np.array(entry["dtScores"], dtype=np.float64), *tables)
+
+
+def _gather(parts: Sequence[_Part], images: int) -> ClassMatches:
     """One class: its detections of all pictures in the order of their scores."""
     truths = np.zeros(images, dtype=np.int64)
-    owner, scores = [], [np.zeros(0)]
-    right, ignored = ([np.zeros((_THRESHOLDS, 0), dtype=np.bool_)] for _ in range(2))
-    for image, entry in rows:
-        truths[image] = len(entry["gtIgnore"]) - np.count_nonzero(entry["gtIgnore"])
-        owner += [image] * len(entry["dtScores"])
-        scores.append(np.asarray(entry["dtScores"], dtype=np.float64))
-        right.append(np.asarray(entry["dtMatched"], dtype=np.bool_).reshape(_THRESHOLDS, -1))
-        ignored.append(np.asarray(entry["dtIgnore"], dtype=np.bool_).reshape(_THRESHOLDS, -1))
-    score, out = np.concatenate(scores), np.concatenate(ignored, axis=1)
+    truths[[part.image for part in parts]] = [part.truths for part in parts]
+    empty = np.zeros((_THRESHOLDS, 0), dtype=np.bool_)
+    score = np.concatenate([np.zeros(0), *(part.score for part in parts)])
+    owner = np.repeat([part.image for part in parts], [len(part.score) for part in parts]).astype(np.int64)
+    right = np.concatenate([empty, *(part.right for part in parts)], axis=1)
+    ignored = np.concatenate([empty, *(part.ignored for part in parts)], axis=1)
     order = np.argsort(-score, kind="stable")
-    met = np.concatenate(right, axis=1) & ~out
-    return ClassMatches(np.array(owner, dtype=np.int64)[order], score[order], met[:, order], out[:, order], truths)
+    return ClassMatches(owner[order], score[order], (right & ~ignored)[:, order], ignored[:, order], truths)
 
 
 def _side_by_side(first: Matches, second: Matches) -> Matches:

@@ -237,6 +237,10 @@ def left_out_weights(samples: int, rng: np.random.Generator) -> Ints:
 def bca_bounds(value: float, drawn: Floats, left_out: Floats, samples: int) -> tuple[float, float]:
     """The 95 % interval of `value`: BCa, with tails as wide as Student's t has them.
 
+    Some numbers are biased: on few samples ECE and average precision come out too high, and on resamples higher still.
+    The resamples are then moved back to `value`: the interval tells where the number lies on other samples of this
+    size, its bias included, and not where it would lie on endless ones.
+
     Args:
         drawn: the number on each resample; NaN does not count.
         left_out: the number with each sample, or each block of samples, left out.
@@ -248,6 +252,9 @@ def bca_bounds(value: float, drawn: Floats, left_out: Floats, samples: int) -> t
     drawn, left_out = drawn[np.isfinite(drawn)], left_out[np.isfinite(left_out)]
     if not np.isfinite(value) or len(drawn) < 2:
         raise InputError("interval: the statistic is not a finite number, for all samples or for every resample")
+    shift = drawn.mean() - value
+    if abs(shift) > 3 * drawn.std() / np.sqrt(len(drawn)):  # more than chance: the number is biased
+        drawn = drawn - shift
     same = np.abs(drawn - value) <= 1e-12 * max(abs(value), float(np.abs(drawn).max()))  # rounding splits no tie
     below = np.mean(np.where(same, 0.5, drawn < value))
     bias = ndtri(np.clip(below, 1 / (len(drawn) + 1), len(drawn) / (len(drawn) + 1)))
