@@ -26,6 +26,7 @@ from diptych.evaluation.match import evaluate_match
 from diptych.evaluation.retrieve import RetrievalResult, evaluate_retrieval
 from diptych.evaluation.segment import evaluate_segment
 from diptych.evaluation.zero_shot import ZeroShotResult, evaluate_zero_shot
+from diptych.models.folder import IN_RUN, model_folder
 from diptych.pocket import add_pairs
 from diptych.recipes import Recipe
 from diptych.recipes import recipe as resolve
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
-
-MODEL_FOLDER = "model"
 
 EVALUATORS: dict[str, Callable[..., RetrievalResult | ZeroShotResult | Judged]] = {
     "retrieve": evaluate_retrieval,
@@ -76,8 +75,9 @@ class Trained(NamedTuple):
 def load(address: str | Path, progress: Progress | None = None) -> Any:
     """A model by its address.
 
-    That is "pocket"; a folder or "hf:ORG/NAME" of ours or of Hugging Face (a dual encoder or an image-text-to-text
-    model); or a chat server, "http://HOST/v1?model=NAME". `progress` is called while "pocket" is made, on first use.
+    That is "pocket"; the folder of a run or of a model, or "hf:ORG/NAME", of ours or of Hugging Face (a dual encoder or
+    an image-text-to-text model); or a chat server, "http://HOST/v1?model=NAME". `progress` is called while "pocket" is
+    made, on first use.
     """
     return models.load(address, progress)
 
@@ -270,7 +270,7 @@ def health(
 
     address = model if isinstance(model, (str, Path)) else None
     if held_out is None:
-        held_out = held_out_of(Path(address).expanduser()) if address is not None else ""
+        held_out = held_out_of(model_folder(Path(address).expanduser())) if address is not None else ""
     loaded, dataset = _model(model), _dataset(DEFAULT.format(n=n) if data is None else data)
     called = name or (type(model).__name__ if address is None else str(address))
     return check_health(loaded, dataset, n=n, name=called, held_out=held_out, tests=tests or TESTS, **options)
@@ -322,11 +322,11 @@ def train(
             if held_out is not None:
                 estimates = dict(evaluate_retrieval(model, held_out, seed=recipe.loader.seed).estimates)
             card = {"data": whole.name, "samples": len(rest), "command": command, "metrics": estimates}
-            models.save(model, out / MODEL_FOLDER, card)
+            models.save(model, out / IN_RUN, card)
         distributed.barrier()
     finally:
         distributed.teardown()
-    return Trained(model.eval(), out / MODEL_FOLDER, held_out, estimates, result)
+    return Trained(model.eval(), out / IN_RUN, held_out, estimates, result)
 
 
 def _fit(

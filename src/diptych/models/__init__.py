@@ -50,8 +50,9 @@ def family_name(cls: type) -> str:
 def load(address: str | Path, progress: Progress | None = None) -> Any:
     """A model, in eval mode, by its address.
 
-    That is a ready-made name; a folder or "hf:ORG/NAME" of ours or of Hugging Face (a dual encoder or an
-    image-text-to-text model); or an OpenAI-compatible chat server, "http://HOST/v1?model=NAME".
+    That is a ready-made name; a folder (of a model, or of a run, whose model is taken) or "hf:ORG/NAME" of ours or of
+    Hugging Face (a dual encoder or an image-text-to-text model); or an OpenAI-compatible chat server,
+    "http://HOST/v1?model=NAME".
 
     `progress` is called while a ready-made model is made, on its first use. Raises `InputError` that says what was
     expected.
