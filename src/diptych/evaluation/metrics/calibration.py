@@ -92,8 +92,8 @@ def reliability_curve(confidence: ArrayLike, right: ArrayLike, bins: int = 15) -
 def expected_calibration_error(confidence: ArrayLike, right: ArrayLike, bins: int = 15) -> float:
     """The mean distance of accuracy and confidence over bins, weighted by their samples (Guo et al. 2017, equation 3).
 
-    From 0 to 1. It is biased: noise in the bins counts as error, so that a calibrated model has an ECE of about
-    0.4 sqrt(bins / N), not 0. Arguments and errors as in `reliability_curve`.
+    From 0 to 1. It is biased: noise in the bins counts as error, so that a calibrated model whose confidences are
+    spread over [0, 1] has an ECE of about 0.3 sqrt(bins / N), not 0. Arguments and errors as in `reliability_curve`.
     """
     curve = reliability_curve(confidence, right, bins)
     full = curve.count > 0

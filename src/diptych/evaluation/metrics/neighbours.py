@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Features = NDArray[np.floating[Any]]
 
-_TESTS_AT_ONCE, _TRAIN_AT_ONCE = 1024, 8192  # a tile of similarities; 32 MB in float32
+_TESTS_AT_ONCE, _TRAIN_AT_ONCE = 1024, 4096  # a tile of similarities; 16 MB in float32
 
 
 def knn_classify(
@@ -81,9 +81,10 @@ def _first(values: Features, k: int) -> Ints:
     if values.shape[1] <= k:
         return np.broadcast_to(np.arange(values.shape[1]), values.shape)
     last = -np.partition(-values, k - 1, axis=1)[:, k - 1 : k]
-    room = k - np.count_nonzero(values > last, axis=1)[:, None]
-    level = values == last
-    kept = (values > last) | (level & (np.cumsum(level, axis=1) <= room))
+    kept = values >= last
+    for row in np.flatnonzero(np.count_nonzero(kept, axis=1) > k):
+        level = np.flatnonzero(values[row] == last[row])
+        kept[row, level[k - np.count_nonzero(values[row] > last[row]) :]] = False
     return np.nonzero(kept)[1].reshape(len(values), k)
 
 
