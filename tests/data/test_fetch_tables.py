@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from diptych.data import DatasetWriter, open_dataset
 from diptych.data.fetch.survey import Refused, Survey, Wanted
 from diptych.data.fetch.tables import open_table
 from diptych.types import EncodedImage, InputError, Rejected, Sample
@@ -102,6 +103,18 @@ def test_tables_that_are_none(tmp_path: Path, name: str, text: str, sentence: st
 
 
 # ---------------------------------------------------------------- the survey
+
+
+def test_what_has_its_pictures_is_refused(tmp_path: Path) -> None:
+    expected = "expected a TABLE: a CSV, TSV, JSON-lines or Parquet file with a column of URLs, or a dataset whose"
+    with pytest.raises(InputError, match=rf"^clipart: its [\d,]+ rows have their pictures already; {expected}"):
+        open_table("clipart")
+    with pytest.raises(InputError, match=f"^clipar: no such file, folder or built-in dataset; {expected}"):
+        open_table("clipar")
+    with DatasetWriter(tmp_path / "mixed", name="mixed") as writer:
+        writer.write(Sample(id="here", images=[open_dataset("clipart")[0].images[0]]))
+        writer.write(Sample(id="there", url="http://a/1"))
+    assert [row.id for row in rows_of(tmp_path / "mixed")] == ["here", "there"], "a row is left to fetch"
 
 
 def test_rows_of_one_url_come_together(tmp_path: Path) -> None:

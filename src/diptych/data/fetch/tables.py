@@ -26,6 +26,10 @@ from diptych.types import EncodedImage, InputError, Rejected
 URL_NAMES = ("image_url", "img_url", "image_link", "picture_url", "photo_url", "photo_image_url", "url", "link", "uri")
 PLAIN = ("table", "parquet", "folder")  # formats that want pictures on disk
 BATCH_ROWS = 1024
+TABLE = (
+    "a TABLE: a CSV, TSV, JSON-lines or Parquet file with a column of URLs, or a dataset whose rows have a URL and no "
+    "picture yet"
+)
 
 Opener = Callable[[], Iterator[Row]]
 
@@ -34,20 +38,20 @@ def open_table(address: str | Path) -> Opener:
     """A function that reads the table from its start, as often as it is called.
 
     Raises:
-        InputError: nothing is there, or no column holds URLs.
+        InputError: nothing is there, no column holds URLs, or all rows have their pictures.
     """
+    from diptych.data import BUILTIN
+
     kind, rest, _ = split_address(address)
-    if kind is not None and kind not in FORMATS:
-        return _dataset(str(address))
     path = Path(rest).expanduser()
+    if address in BUILTIN or (kind is not None and kind not in FORMATS) or (kind is None and is_store(path)):
+        return _without_pictures(address, _dataset(str(address)))
     if kind is None and not path.exists():
-        raise InputError(f"{rest}: no such file or folder; expected a table of URLs")
-    if kind is None and is_store(path):
-        return _dataset(str(path))
+        raise InputError(f"{rest}: no such file, folder or built-in dataset; expected {TABLE}")
     at = locate(address)
     name = kind or _recognised(at.path)
     if name not in PLAIN:
-        return lambda: FORMATS[name].read(at.path, **at.options).items
+        return _without_pictures(address, lambda: FORMATS[name].read(at.path, **at.options).items)
     files = _plain_files(at.path)
     _check(path, files)
     return lambda: (row for file in files for row in _rows(file))
@@ -61,9 +65,25 @@ def url_of(row: Row) -> str | None:
         return row.url
     if len(row.images) > 1:
         raise ValueError(f"{len(row.images)} pictures in one row; one is fetched for each row")
-    if row.images[0].data is not None or "://" not in (row.images[0].path or ""):
+    if _is_here(row.images[0]):
         raise ValueError("the picture is on disk already")
     return row.images[0].path
+
+
+def _is_here(image: EncodedImage) -> bool:
+    return image.data is not None or "://" not in (image.path or "")
+
+
+def _without_pictures(address: str | Path, table: Opener) -> Opener:
+    """`table`, unless there is nothing to fetch in it."""
+    rows = 0
+    for row in table():
+        if isinstance(row, Rejected) or not row.images or not _is_here(row.images[0]):
+            return table
+        rows += 1
+    if not rows:
+        return table
+    raise InputError(f"{address}: its {rows:,} rows have their pictures already; expected {TABLE}")
 
 
 def _dataset(address: str) -> Opener:
