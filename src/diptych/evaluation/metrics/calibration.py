@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 
 from diptych.types import InputError
 
@@ -123,7 +122,9 @@ def auroc(scores: ArrayLike, positive: ArrayLike) -> float:
     above, below = int(yes.sum()), int((~yes).sum())
     if not above or not below:
         return float("nan")
-    rank_sum = float(rankdata(values)[yes].sum())
+    _, level, size = np.unique(values, return_inverse=True, return_counts=True)
+    rank = np.cumsum(size) - (size - 1) / 2  # equal scores share the mean of their places
+    rank_sum = float(rank[level[yes]].sum())
     return (rank_sum - above * (above + 1) / 2) / (above * below)
 
 
