@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from diptych.cli import terminal
 from diptych.cli.options import Device, Json, ModelName, Seed
 
+if TYPE_CHECKING:
+    from diptych.evaluation.health.run import Health
+
+INDENT = 13
 COLOURS = {"good": "green", "bad": "red", "unclear": "bright_black", "measured": "", "not judged": "bright_black"}
 
 
@@ -69,31 +73,23 @@ def health(
             terminal.browse(page)
 
 
-def show(found: object) -> None:
-    """Print the summary and the rows; those that were not judged in a line each, below."""
-    from diptych.evaluation.health.page import interval, summary, written
-    from diptych.evaluation.health.run import Health
+def show(found: Health) -> None:
+    """Print the summary, and of each row the verdict, the numbers and the sentence."""
+    from rich.padding import Padding
 
-    assert isinstance(found, Health)
+    from diptych.evaluation.health.page import beside, interval, summary, written
+
     terminal.say(summary(found))
-    table = terminal.table("", "", "value", "95 % interval", "guessing", "control", "", left=1)
-    table.columns[-1].justify = "left"
-    table.columns[-1].ratio = 1
+    test = ""
     for finding in found.findings:
-        estimate, control = finding.estimate, finding.control
-        if estimate is None:
-            continue
-        table.add_row(
-            f"{finding.test}: {finding.name}",
-            written(finding, estimate.value),
-            interval(finding, estimate),
-            "" if estimate.chance is None else written(finding, estimate.chance),
-            "" if control is None else written(finding, control.value),
-            f"{finding.verdict.upper() if finding.verdict == 'bad' else finding.verdict}: {finding.sentence}",
-            style=COLOURS[finding.verdict] or None,
-        )
-    terminal.out.print(table)
-    for finding in found.findings:
-        if finding.estimate is None:
-            terminal.say(f"{finding.test}, {finding.name}: {finding.sentence}")
-    terminal.say(f"By bad luck alone at most {found.by_luck():.1f} rows would be red.")
+        if finding.test != test:
+            test = finding.test
+            terminal.say(f"\n{test.capitalize()}")
+        verdict = finding.verdict.upper() if finding.verdict == "bad" else finding.verdict
+        terminal.out.print(f"  {verdict:<11}{finding.name}", style=COLOURS[finding.verdict] or None)
+        if finding.estimate is not None:
+            between = interval(finding, finding.estimate)
+            value = f"{written(finding, finding.estimate.value)}{f' ({between})' if between else ''}"
+            terminal.out.print(Padding(", ".join([value, *beside(finding)]), (0, 0, 0, INDENT)))
+        terminal.out.print(Padding(finding.sentence, (0, 0, 0, INDENT)))
+    terminal.say(f"\nBy bad luck alone at most {found.by_luck():.1f} rows would be red.")

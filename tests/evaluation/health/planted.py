@@ -24,7 +24,7 @@ from diptych.evaluation.health.worlds import Values, shows, values_of
 from diptych.images import decode
 from diptych.types import Reply, Sample
 
-SIDE = 12  # of a thumbnail
+SIDE = 8  # of a thumbnail
 SCENES = 90
 HELD_OUT = "yellow cone,blue cube"
 YES_NO = re.compile(r'Is this true of the picture: "(.*)"\? Answer yes or no\.')

@@ -46,7 +46,8 @@ def test_an_oracle_is_accused_of_nothing(planted: Planted) -> None:
 
 
 def test_a_truthful_answerer_is_accused_of_nothing(planted: Planted) -> None:
-    health, rows = examine(Answerer(planted.world, right=0.97), planted)
+    tests = ("word-order", "nonsense", "unseen", "calibration")
+    health, rows = examine(Answerer(planted.world, right=0.97), planted, tests=tests)
     assert of_kind(health, "bad") == []
     assert rows["nonsense", "nonsense that is answered"].verdict == "good"
     assert rows["nonsense", "confidence tells nonsense"].verdict == "good"

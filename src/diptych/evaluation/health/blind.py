@@ -37,23 +37,23 @@ def blind_hits(choices: Sequence[Choice], names: Sequence[str]) -> Floats:
         Q hits as in `Chosen`; those of a fair die where there are too few choices to learn from.
     """
     folds = np.array([_hash(f"fold {name}") % FOLDS for name in names])
-    features = [_features(choice.texts) for choice in choices]
+    features = _features([text for choice in choices for text in choice.texts])
+    ends = np.cumsum([len(choice.texts) for choice in choices])
+    starts = np.concatenate([[0], ends[:-1]])
+    false = np.setdiff1d(np.arange(ends[-1]), starts)  # the first of each choice is true
+    owner = np.searchsorted(ends, false, side="right")
+    gaps = features[starts[owner]] - features[false]
     hits = np.array([1 / len(choice.texts) for choice in choices])
     for fold in range(FOLDS):
-        judged, taught = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-        if not len(judged) or not len(taught):
-            continue
-        weights = _fit([features[i] for i in taught])
-        for i in judged:
-            hits[i] = hit(np.asarray(features[i] @ weights))
+        judged, taught = np.flatnonzero(folds == fold), folds[owner] != fold
+        if len(judged) and taught.any():
+            scores = features @ _fit(gaps[taught])
+            hits[judged] = [hit(scores[starts[i] : ends[i]]) for i in judged]
     return hits
 
 
-def _fit(features: Sequence[Any]) -> Floats:
-    """Weights that score true texts above false ones: minimises sum log(1 + exp(-w (true - false))) + decay |w|^2."""
-    from scipy.sparse import vstack
-
-    gaps = vstack([vstack([rows[0]] * (rows.shape[0] - 1)) - rows[1:] for rows in features]).tocsr()
+def _fit(gaps: Any) -> Floats:
+    """Weights that score true texts above false ones: minimises sum log(1 + exp(-w gap)) + decay |w|^2."""
     used = np.unique(gaps.indices)
     gaps = gaps[:, used]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +86,7 @@ class _Peak:
     """The most memory that is held at once, beyond what is held now.
 
     On a CUDA device the allocator's own count; else the process's resident memory (Linux keeps its peak, which is reset
-    here). What the process freed before and reuses does not show, so it is a lower bound.
+    here). What the process freed before and still holds does not show, so it is a lower bound.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -94,6 +96,7 @@ class _Peak:
             torch.cuda.reset_peak_memory_stats(device)
             self.start = torch.cuda.memory_allocated(device)
             return
+        _trim()
         try:
             Path("/proc/self/clear_refs").write_text("5")
             self.start = _status("VmRSS")
@@ -113,8 +116,17 @@ def _memory(grown: float | None, peak: _Peak) -> Finding:
     if grown is None:
         return not_judged(TEST, "peak memory", "Linux or a CUDA device, where the peak can be read")
     kind = "device memory" if peak.device.type == "cuda" else "resident memory of this process"
-    said = f"At most {grown:,.0f} MB of {kind} beyond what was held before, for {PICTURES} pictures (a lower bound)."
+    said = f"{grown:,.0f} MB of {kind} at the peak, beyond what was held before, for batches of {PICTURES} pictures."
     return Finding(TEST, "peak memory", "measured", said, Estimate(grown, grown, grown, 1), unit="MB")
+
+
+def _trim() -> None:
+    """Give memory that was freed back to the system, so that what is needed now shows as growth (glibc alone can)."""
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError, TypeError):
+        return
 
 
 def _status(name: str) -> float:

@@ -88,8 +88,8 @@ def summary(health: Health) -> str:
     count = health.counts()
     judged = sum(count[verdict] for verdict in ("good", "bad", "unclear"))
     said = (
-        f"Of {judged} rows judged on {health.samples:,} samples of {health.data}, {count['good']} are good,"
-        f" {count['bad']} bad and {count['unclear']} unclear; {count['not judged']} could not be judged."
+        f"{judged} rows judged on {health.samples:,} samples of {health.data}: {count['good']} good,"
+        f" {count['bad']} bad, {count['unclear']} unclear; {count['not judged']} could not be judged."
     )
     bad = [finding for finding in health.findings if finding.verdict == "bad"]
     if bad:
@@ -133,17 +133,23 @@ def interval(finding: Finding, estimate: Estimate) -> str:
     return f"{low} – {high}"
 
 
+def beside(finding: Finding) -> list[str]:
+    """What the value is to be compared with: guessing and the control, each with its name."""
+    estimate, control = finding.estimate, finding.control
+    texts = [] if estimate is None or estimate.chance is None else [f"guessing {written(finding, estimate.chance)}"]
+    if control is not None:
+        shown = percent(control.value) if finding.unit == "points" else written(finding, control.value)
+        texts.append(f"{finding.control_name} {shown}")
+    return texts
+
+
 def _row(finding: Finding) -> dict[str, Any]:
     row: dict[str, Any] = {"finding": finding, "style": {"not judged": "none"}.get(finding.verdict, finding.verdict)}
     estimate, control = finding.estimate, finding.control
     if estimate is None:
         return row
-    beside = [] if estimate.chance is None else [f"guessing {written(finding, estimate.chance)}"]
-    if control is not None:
-        shown = percent(control.value) if finding.unit == "points" else written(finding, control.value)
-        beside.append(f"{finding.control_name} {shown}")
     row |= {"value": written(finding, estimate.value), "interval": interval(finding, estimate)}
-    row |= {"beside": " · ".join(beside), "track": None}
+    row |= {"beside": " · ".join(beside(finding)), "track": None}
     if finding.unit in ("share", "AUROC", "ECE"):
         line = finding.details.get("line")
         row["track"] = {
