@@ -29,6 +29,8 @@ def show_estimates(title: str, estimates: Mapping[str, Estimate]) -> None:
 
 def show_side_by_side(data: str, models: Mapping[str, Mapping[str, Estimate]]) -> None:
     """Print a table with one column for each model; of one model alone, the table of `show_estimates`."""
+    from rich.text import Text
+
     from diptych.evaluation.report.labels import metric
 
     if len(models) == 1:
@@ -38,16 +40,15 @@ def show_side_by_side(data: str, models: Mapping[str, Mapping[str, Estimate]]) -
     table = terminal.table(data, "", *models, "n", "chance")
     unsure = False
     for name in dict.fromkeys(name for estimates in models.values() for name in estimates):
-        kind, cells = metric(name), []
+        kind, cells = metric(name), list[Text]()
         known = [estimates[name] for estimates in models.values() if name in estimates]
         for estimates in models.values():
             if name not in estimates:
-                cells.append("")
+                cells.append(Text())
                 continue
             value, style = _value(name, estimates[name])
             unsure |= style is not None
-            cell = f"{value}  ({kind.interval(estimates[name])})"
-            cells.append(cell if style is None else f"[{style}]{cell}[/]")
+            cells.append(Text(f"{value}  ({kind.interval(estimates[name])})", style or ""))
         chances = dict.fromkeys(kind.write(one.chance) for one in known if one.chance is not None)
         table.add_row(kind.label, *cells, f"{max(one.n for one in known):,}", ", ".join(chances))
     terminal.out.print(table)
@@ -55,27 +56,28 @@ def show_side_by_side(data: str, models: Mapping[str, Mapping[str, Estimate]]) -
 
 
 def show_differences(differences: Mapping[str, Mapping[str, Any]], first: str, data: str) -> list[str]:
-    """A sentence for each model and metric: better, worse, or not told apart from the first model."""
+    """A sentence for each other model and metric: better than the first model, worse, or not told apart from it.
+
+    Parts of a metric ("answer/accuracy[count]") are left to the JSON: among many some differ by chance.
+    """
     from diptych.evaluation.report.labels import metric
 
     said = []
     for model, metrics in differences.items():
         for name, found in metrics.items():
+            if "[" in name:
+                continue
             kind, gap = metric(name), found.estimate
-            scale, unit = (100, " points") if kind.kind == "share" else (1, "")
-            digits = 1 if kind.kind == "share" else 3
-            low, high = sorted((-gap.low * scale, -gap.high * scale))
-            verdict = (
-                "cannot be told apart from"
-                if found.p > SURE
-                else "is better than"
-                if gap.value < 0
-                else "is worse than"
-            )
+            scale, unit, digits = (100, " points", 1) if kind.kind in ("share", "error") else (1, "", 3)
+            better = (gap.value < 0) == kind.lower_is_better
+            verdict = "better than" if better else "worse than"
+            if found.p > SURE:
+                verdict = "not told apart from"
+            value, low, high = (f"{number * scale:+.{digits}f}" for number in gap[:3])
             where = f" on {data}" if data else ""
             said.append(
-                f"{kind.label}{where}: {model} {verdict} {first} ({-gap.value * scale:+.{digits}f}{unit}, "
-                f"95 % interval {low:+.{digits}f} to {high:+.{digits}f}, p = {found.p:.2g})"
+                f"{kind.label}{where}: {model} is {verdict} {first} "
+                f"({value}{unit}, 95 % interval {low} to {high}, p = {found.p:.2g})"
             )
     return said
 

@@ -67,10 +67,7 @@ def evaluate(
         if judge is not None:
             options["judge"] = api.load(judge, working)
         results = _judge(models, datasets, task, options, working)
-    differences = {
-        name: compare_all({model: result.values for model, result in of_models.items()}, seed)
-        for name, of_models in results.items()
-    }
+    differences = {name: compare_all(of_models, seed) for name, of_models in results.items()}
     said = [
         sentence
         for name, of_models in results.items()

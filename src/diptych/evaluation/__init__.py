@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isnan
 from typing import Literal
 
 from diptych.types import Estimate
@@ -12,5 +13,8 @@ Task = Literal["retrieve", "classify", "caption", "answer", "match", "detect", "
 
 
 def to_json(estimates: Mapping[str, Estimate]) -> dict[str, dict[str, float | int | None]]:
-    """The estimates as plain data: `{"name": {"value":, "low":, "high":, "n":, "chance":}}`."""
-    return {name: estimate._asdict() for name, estimate in estimates.items()}
+    """The estimates as plain data: `{"name": {"value":, "low":, "high":, "n":, "chance":}}`; null is "not known"."""
+    return {
+        name: {part: None if number is not None and isnan(number) else number for part, number in fields.items()}
+        for name, fields in ((name, estimate._asdict()) for name, estimate in estimates.items())
+    }

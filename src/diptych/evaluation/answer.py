@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diptych.data.store import Dataset
-from diptych.evaluation.judged import Case, Judged, Predictions, Values, number
+from diptych.evaluation.judged import Case, Judged, Predictions, Values, none_left, number
 from diptych.evaluation.metrics.calibration import auroc, expected_calibration_error
 from diptych.evaluation.metrics.intervals import bootstrap, mean_interval
 from diptych.evaluation.metrics.vqa import exact_match, vqa_accuracy
 from diptych.tasks.answer import answer
-from diptych.types import Estimate, InputError, Question, Rejected, Reply
+from diptych.types import AnswersQuestions, Estimate, InputError, Question, Reply
 
 ANNOTATORS = 4  # with fewer, VQA accuracy cannot reach 1: one of the given answers is then right
-PICTURES_AT_ONCE = 256  # whose encoded bytes are held
 
 
 class Asked(NamedTuple):
-    """A question with its place: row of the dataset, number in its sample."""
+    """A question with its name in official files and its place: row of the dataset, number in its sample."""
 
     row: int
     unit: int
     question: Question
+    name: str
 
 
 def evaluate_answer(
@@ -41,76 +41,68 @@ def evaluate_answer(
 ) -> Judged:
     """Ask every question that has an answer, and judge by what people answered.
 
-    Questions with `choices` are answered by one of them. Questions that the picture does not tell the answer to
-    (`answerable` is False) are left out: `diptych health` asks them. Chance is what the commonest answer of each
-    question type reaches, without looking at a picture.
+    Questions with `choices` are answered by one of them; a model that can only compare is asked no others. Questions
+    that the picture does not tell the answer to (`answerable` is False) are left out: `diptych health` asks them.
+    Chance is what the commonest answer of each question type reaches, without looking at a picture.
 
     Raises:
         InputError: the model cannot answer, or no sample has a question with an answer and a readable picture.
     """
-    asked, skipped = questions_of(dataset)
+    everything = questions_of(dataset)
+    asked = [one for one in everything if not why_not(one.question)]
     if not asked:
         raise InputError(f"{dataset.name}: questions: no sample has one that can be answered and has its answer")
-    replies: list[tuple[Asked, Reply]] = []
-    rejected: list[Rejected] = []
-    done = 0
-    for some in _by_picture(asked):
-        rows = list(dict.fromkeys(one.row for one in some))
-        pictures = dict(zip(rows, dataset.take(rows, fields={"images"})))
-        found = answer(
-            model,
-            [pictures[one.row].images for one in some],
-            [one.question.question for one in some],
-            [one.question.choices for one in some],
-            batch_size=batch_size,
-            device=device,
-            progress=None if progress is None else partial(_go_on, progress, done, len(asked)),
-        )
-        replies += [(some[i], reply) for i, reply in zip(found.kept, found.replies)]
-        left = {i: some[i] for i in range(len(some))}
-        for i in found.kept:
-            del left[i]
-        rejected += [
-            Rejected(pictures[one.row].id, why.reason, why.detail) for one, why in zip(left.values(), found.rejected)
-        ]
-        done += len(some)
-    if not replies:
-        raise InputError(f"{dataset.name}: none of {len(asked)} questions was answered: {rejected[0].detail}")
-    judged = judge_answers(replies, seed)
-    return Judged(**{**vars(judged), "rejected": rejected, "skipped": skipped})
-
-
-def judge_answers(replies: Sequence[tuple[Asked, Reply]], seed: int = 0) -> Judged:
-    """Judge answers that were given to questions with known answers."""
-    asked, given = [one for one, _ in replies], [reply.text for _, reply in replies]
-    right = accuracy(given, [one.question.answers for one in asked])
-    estimates, values = _estimates(asked, right, [reply.confidence for _, reply in replies], seed)
-    cases = [
-        Case(one.row, hit, one.question.question, reply.text, _commonest(one.question.answers), reply.confidence)
-        for (one, reply), hit in zip(replies, right.tolist())
-    ]
-    return Judged(
-        "answer", estimates, values, cases, [], {}, Predictions("vqa_results.json", vqa_results(asked, given))
+    skipped = Counter(reason for one in everything if (reason := why_not(one.question)))
+    skipped["sample without a question"] = len(dataset) - len({one.row for one in everything})
+    choosing = [one for one in asked if one.question.choices]
+    if choosing and not isinstance(model, AnswersQuestions):
+        skipped["question without choices, which this model needs"] = len(asked) - len(choosing)
+        asked = choosing
+    found = answer(
+        model,
+        dataset.select([one.row for one in asked]),
+        [one.question.question for one in asked],
+        [one.question.choices for one in asked],
+        batch_size=batch_size,
+        device=device,
+        progress=progress,
     )
+    if not found.kept:
+        raise none_left(dataset.name, "questions", len(asked), found.rejected)
+    judged = judge_answers([asked[i] for i in found.kept], found.replies, seed)
+    return replace(judged, rejected=list(found.rejected), skipped=skipped)
 
 
-def _go_on(progress: Callable[[int, int], None], before: int, total: int, done: int, _: int) -> None:
-    progress(before + done, total)
+def judge_answers(asked: Sequence[Asked], replies: Sequence[Reply], seed: int = 0) -> Judged:
+    """Judge answers that were given to questions with known answers."""
+    given = [reply.text for reply in replies]
+    right = accuracy(given, [one.question.answers for one in asked])
+    estimates, values = _estimates(asked, right, [reply.confidence for reply in replies], seed)
+    cases = [
+        Case(one.row, hit, one.question.question, reply.text, _told(one.question.answers), reply.confidence)
+        for one, reply, hit in zip(asked, replies, right.tolist())
+    ]
+    results = [{"question_id": number(one.name), "answer": text} for one, text in zip(asked, given)]
+    return Judged("answer", estimates, values, cases, [], {}, Predictions("vqa_results.json", results))
 
 
-def questions_of(dataset: Dataset) -> tuple[list[Asked], dict[str, int]]:
-    """The questions that can be judged, in order, and how many were left out, by reason."""
-    asked, skipped = [], Counter[str]()
-    for row, sample in enumerate(dataset.take(range(len(dataset)), fields={"questions"})):
-        skipped["sample without a question"] += not sample.questions
-        for unit, question in enumerate(sample.questions):
-            if question.answerable is False:
-                skipped["question that the picture does not answer"] += 1
-            elif not question.answers:
-                skipped["question whose answer is held back"] += 1
-            else:
-                asked.append(Asked(row, unit, question))
-    return asked, dict(skipped)
+def questions_of(dataset: Dataset) -> list[Asked]:
+    """All questions, each with its id as name; with the sample's before it where ids are absent or stand twice."""
+    samples = dataset.take(range(len(dataset)), fields={"questions"})
+    ids = [question.id for sample in samples for question in sample.questions]
+    known = all(ids) and len(set(ids)) == len(ids)
+    return [
+        Asked(row, unit, question, question.id if known else f"{sample.id}/{question.id or unit}")
+        for row, sample in enumerate(samples)
+        for unit, question in enumerate(sample.questions)
+    ]
+
+
+def why_not(question: Question) -> str:
+    """Why answers to it cannot be judged; "" if they can."""
+    if question.answerable is False:
+        return "question that the picture does not answer"
+    return "" if question.answers else "question whose answers are not known"
 
 
 def accuracy(given: Sequence[str], truths: Sequence[Sequence[str]]) -> NDArray[np.float64]:
@@ -124,35 +116,15 @@ def accuracy(given: Sequence[str], truths: Sequence[Sequence[str]]) -> NDArray[n
     return right
 
 
-def vqa_results(asked: Sequence[Asked], given: Sequence[str]) -> list[dict[str, Any]]:
-    """Answers in the format of the VQA server; a question without an id is named by its place."""
-    return [
-        {"question_id": number(one.question.id or f"{one.row}/{one.unit}"), "answer": text}
-        for one, text in zip(asked, given)
-    ]
-
-
-def _by_picture(asked: Sequence[Asked]) -> list[list[Asked]]:
-    """The questions in parts that concern a bounded number of pictures."""
-    parts: dict[int, list[Asked]] = defaultdict(list)
-    place = {row: i for i, row in enumerate(dict.fromkeys(one.row for one in asked))}
-    for one in asked:
-        parts[place[one.row] // PICTURES_AT_ONCE].append(one)
-    return list(parts.values())
-
-
 def _estimates(
     asked: Sequence[Asked], right: NDArray[np.float64], confidence: Sequence[float | None], seed: int
 ) -> tuple[dict[str, Estimate], dict[str, Values]]:
     rng = np.random.default_rng(seed)
     blind = _blind([one.question for one in asked])
-    kinds = [one.question.kind for one in asked]
+    kinds = np.array([one.question.kind or "other" for one in asked], object)
     chosen = {"answer/accuracy": np.arange(len(asked))}
     if len(set(kinds)) > 1:
-        chosen |= {
-            f"answer/accuracy[{kind or 'other'}]": np.flatnonzero(np.array(kinds, object) == kind)
-            for kind in sorted(set(kinds))
-        }
+        chosen |= {f"answer/accuracy[{kind}]": np.flatnonzero(kinds == kind) for kind in sorted(set(kinds))}
     rows, units = np.array([one.row for one in asked]), np.array([one.unit for one in asked])
     values = {name: Values(rows[some], units[some], right[some]) for name, some in chosen.items()}
     estimates = {
@@ -163,17 +135,13 @@ def _estimates(
     if len(told) == len(confidence):
         sure, hits = np.array(told), right >= 0.5
         estimates["answer/ece"] = bootstrap(
-            lambda drawn: float(expected_calibration_error(sure[drawn], hits[drawn])), len(sure), rng
+            lambda drawn: float(expected_calibration_error(sure[drawn], hits[drawn])), len(sure), rng, groups=rows
         )
         if 0 < hits.sum() < len(hits):
             estimates["answer/confidence_auroc"] = bootstrap(
-                lambda drawn: _auroc(sure[drawn], hits[drawn]), len(sure), rng, chance=0.5
+                lambda drawn: auroc(sure[drawn], hits[drawn]), len(sure), rng, groups=rows, chance=0.5
             )
     return estimates, values
-
-
-def _auroc(sure: NDArray[np.float64], hits: NDArray[np.bool_]) -> float:
-    return float(auroc(sure, hits)) if 0 < hits.sum() < len(hits) else 0.5
 
 
 def _blind(questions: Sequence[Question]) -> NDArray[np.float64]:
@@ -191,3 +159,9 @@ def _blind(questions: Sequence[Question]) -> NDArray[np.float64]:
 
 def _commonest(answers: Sequence[str]) -> str:
     return Counter(answers).most_common(1)[0][0]
+
+
+def _told(answers: Sequence[str]) -> str:
+    """All different answers, the commonest first, with how many people gave each if they differ."""
+    counts = Counter(answers).most_common()
+    return ", ".join(f"{text} ({times})" for text, times in counts) if len(counts) > 1 else counts[0][0]

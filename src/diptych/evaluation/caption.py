@@ -7,20 +7,24 @@ where a dual encoder is given as judge.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.data.scenes.sample import from_json
 from diptych.data.store import Dataset
-from diptych.evaluation.judged import Case, Judged, Predictions, Values, number
-from diptych.evaluation.metrics.bleu import bleu_counts, each_bleu
+from diptych.evaluation.caption_claims import Part, judge_claims
+from diptych.evaluation.judged import Case, Judged, Predictions, Values, none_left, number, without_interval
+from diptych.evaluation.metrics.bleu import bleu_counts, corpus_bleu, each_bleu
 from diptych.evaluation.metrics.captions import score_captions
-from diptych.evaluation.metrics.diversity import distinct_n
+from diptych.evaluation.metrics.diversity import distinct_n, lengths
 from diptych.evaluation.metrics.embeddings import caption_retrieves_image, clip_score, ref_clip_score
 from diptych.evaluation.metrics.intervals import bootstrap_of_sums, mean_interval
-from diptych.evaluation.metrics.meteor import find_meteor_data, meteor
+from diptych.evaluation.metrics.meteor import corpus_meteor, find_meteor_data, meteor
+from diptych.evaluation.metrics.ngrams import ORDER
 from diptych.evaluation.metrics.tokenizer import tokenize
 from diptych.tasks.caption import caption
 from diptych.tasks.embed import embed_images, embed_texts
@@ -33,7 +37,7 @@ def evaluate_caption(
     *,
     judge: Any = None,
     meteor_data: Path | None = None,
-    batch_size: int = 64,
+    batch_size: int = 16,
     device: str = "auto",
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
@@ -41,7 +45,8 @@ def evaluate_caption(
     """Describe every picture and compare with its captions.
 
     Chance is what the model's own captions reach when they are dealt out to the pictures anew: a model that says the
-    same of every picture is at chance, however well it writes.
+    same of every picture is at chance, however well it writes. On `scenes` captions are checked against the scene too:
+    see `diptych.evaluation.caption_claims`.
 
     Args:
         judge: a dual encoder, for CLIPScore and for whether a caption finds its own picture among all of them.
@@ -52,17 +57,26 @@ def evaluate_caption(
     """
     references = [[text for text in texts or () if text.strip()] for texts in dataset.column("captions")]
     rows = [row for row, texts in enumerate(references) if texts]
+    if len(rows) < 2:
+        raise InputError(f"{dataset.name}: captions: expected two or more samples that have one, got {len(rows)}")
     found = caption(model, dataset.select(rows), batch_size=batch_size, device=device, progress=progress)
     if len(found.kept) < 2:
-        raise InputError(f"{dataset.name}: expected two or more samples with captions and a readable picture")
+        raise none_left(dataset.name, "samples" if not found.kept else "samples but one", len(rows), found.rejected)
     kept = [rows[i] for i in found.kept]
+    pictures = dataset.select(kept)
     written = [reply.text for reply in found.replies]
     judged = _Against(written, [references[row] for row in kept], np.random.default_rng(seed), meteor_data)
     estimates, each, notes = judged.scores()
-    if judge is not None:
-        more, more_each = _judged_by(judge, dataset.select(kept), written, judged, batch_size, device)
-        estimates, each = estimates | more, each | more_each
-    sample_ids = dataset.select(kept).ids
+    parts = [] if judge is None else [_judged_by(judge, pictures, written, judged, batch_size, device)]
+    texts = [sample.texts for sample in pictures.take(range(len(pictures)), fields={"texts"})]
+    if all("scene" in some for some in texts):
+        claims, note = judge_claims(written, [from_json(some["scene"]) for some in texts], judged.dealt)
+        parts.append(claims)
+        notes.append(note)
+    for part in parts:
+        for name, (numbers, chance) in part.items():
+            each[name] = numbers
+            estimates[name] = mean_interval(numbers, judged.rng, chance=chance)
     return Judged(
         "caption",
         estimates,
@@ -73,7 +87,7 @@ def evaluate_caption(
         ],
         list(found.rejected),
         {"sample without a caption": len(references) - len(rows)},
-        Predictions("captions_results.json", coco_results(sample_ids, written)),
+        Predictions("captions_results.json", coco_results(pictures.ids, written)),
         notes,
     )
 
@@ -114,55 +128,59 @@ class _Against:
     def scores(self) -> tuple[dict[str, Estimate], dict[str, NDArray[np.float64]], list[str]]:
         """By the names "caption/bleu_4", ...; intervals are over pictures."""
         mixed = [self.tokens[i] for i in self.dealt]
-        own = score_captions(self.tokens, self.references, tokenized=True)
-        chance = score_captions(mixed, self.references, tokenized=True)
         estimates, each = {}, {}
-        counts = bleu_counts(self.tokens, self.references)
-        for n in range(1, 5):
-            estimates[f"caption/bleu_{n}"] = bootstrap_of_sums(
-                lambda sums, n=n: each_bleu(sums)[:, n - 1], counts, self.rng, chance=chance[f"bleu_{n}"].value
+        counts, chance = bleu_counts(self.tokens, self.references), corpus_bleu(bleu_counts(mixed, self.references))
+        for n in range(ORDER):
+            estimates[f"caption/bleu_{n + 1}"] = bootstrap_of_sums(
+                partial(_bleu, n), counts, self.rng, chance=float(chance[n])
             )
-        for name in ("rouge_l", "cider_d"):
-            each[f"caption/{name}"] = own[name].each
-            estimates[f"caption/{name}"] = mean_interval(own[name].each, self.rng, chance=chance[name].value)
+        own, by_chance = (
+            score_captions(tokens, self.references, metrics=("rouge_l", "cider_d"), tokenized=True)
+            for tokens in (self.tokens, mixed)
+        )
+        for name, score in own.items():
+            each[f"caption/{name}"] = score.each
+            estimates[f"caption/{name}"] = mean_interval(score.each, self.rng, chance=by_chance[name].value)
         found = meteor(self.tokens, self.references, self.meteor_data, tokenized=True)
-        by_chance = meteor(mixed, self.references, self.meteor_data, tokenized=True)
-        around = mean_interval(found.each, self.rng)
-        shift = found.value - around.value  # the corpus score is no mean; its interval has that of the mean's width
-        estimates["caption/meteor"] = Estimate(
-            found.value, around.low + shift, around.high + shift, around.n, by_chance.value
+        estimates["caption/meteor"] = bootstrap_of_sums(
+            _meteors,
+            found.counts,
+            self.rng,
+            chance=meteor(mixed, self.references, self.meteor_data, tokenized=True).value,
         )
         each["caption/meteor"] = found.each
-        for n in (1, 2):
-            share = distinct_n(self.tokens, n)
-            estimates[f"caption/distinct_{n}"] = Estimate(share, share, share, len(self.tokens))
-        lengths = np.array([len(text.split()) for text in self.tokens], np.float64)
-        estimates["caption/length"] = mean_interval(lengths, self.rng)
+        for n in (1, 2):  # of these captions, not an estimate for others: more captions, fewer new words
+            estimates[f"caption/distinct_{n}"] = without_interval(distinct_n(self.tokens, n), len(self.tokens))
+        estimates["caption/length"] = mean_interval(lengths(self.tokens), self.rng)
         return estimates, each, [f"METEOR matched words by: {', '.join(found.stages)}"]
+
+
+def _bleu(n: int, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    scores: NDArray[np.float64] = each_bleu(counts)[:, n]
+    return scores
+
+
+def _meteors(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.array([corpus_meteor(row[None]) for row in counts])
 
 
 def _judged_by(
     judge: Any, dataset: Dataset, written: Sequence[str], judged: _Against, batch_size: int, device: str
-) -> tuple[dict[str, Estimate], dict[str, NDArray[np.float64]]]:
+) -> Part:
     """CLIPScore, RefCLIPScore and the share of captions that find their own picture first."""
     if not isinstance(judge, DualEncoder):
         raise InputError("judge: expected a dual encoder, with a space for both pictures and texts")
     images = embed_images(judge, dataset, batch_size=batch_size, device=device)
     texts = embed_texts(judge, list(written), batch_size=batch_size, device=device)
-    flat = [text for some in dataset.column("captions") for text in some if text.strip()]
-    vectors = embed_texts(judge, flat, batch_size=batch_size, device=device)
-    sizes = [sum(bool(text.strip()) for text in some) for some in dataset.column("captions")]
-    references = np.split(vectors, np.cumsum(sizes)[:-1])
+    owned = [[text for text in some if text.strip()] for some in dataset.column("captions")]
+    vectors = embed_texts(judge, [text for some in owned for text in some], batch_size=batch_size, device=device)
+    references = np.split(vectors, np.cumsum([len(some) for some in owned])[:-1])
     mixed = texts[judged.dealt]
-    finds = caption_retrieves_image(images, texts)
-    each = {
-        "caption/clip_score": clip_score(images, texts),
-        "caption/ref_clip_score": ref_clip_score(images, texts, references),
-        "caption/finds_own_picture": finds,
+    return {
+        "caption/clip_score": (clip_score(images, texts), float(clip_score(images, mixed).mean())),
+        "caption/ref_clip_score": (
+            ref_clip_score(images, texts, references),
+            float(ref_clip_score(images, mixed, references).mean()),
+        ),
+        "caption/finds_own_picture": (caption_retrieves_image(images, texts), 1 / len(images)),
     }
-    chance = {
-        "caption/clip_score": float(clip_score(images, mixed).mean()),
-        "caption/ref_clip_score": float(ref_clip_score(images, mixed, references).mean()),
-        "caption/finds_own_picture": 1 / len(images),
-    }
-    return {name: mean_interval(values, judged.rng, chance=chance[name]) for name, values in each.items()}, each

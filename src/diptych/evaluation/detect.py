@@ -10,13 +10,16 @@ import numpy as np
 
 from diptych.data import masks
 from diptych.data.store import Dataset
-from diptych.evaluation.judged import Case, Judged, Predictions, Values, number
+from diptych.evaluation.judged import Case, Judged, Predictions, Values, none_left, number
 from diptych.evaluation.metrics.detection import average_precision
 from diptych.evaluation.metrics.detection_intervals import average_precision_intervals, match_detections
 from diptych.evaluation.metrics.intervals import mean_interval
 from diptych.evaluation.metrics.referring import box_iou
 from diptych.tasks.detect import detect
 from diptych.types import Detection, InputError, Object, Sample
+
+HIT = 0.5  # IoU from which a box meets another
+SHOWN = 10  # detections of a picture, the surest, that a person is shown
 
 Corners = tuple[float, float, float, float]
 
@@ -33,48 +36,55 @@ def evaluate_detect(
     """Look for every class of the dataset in every picture, and for every expression that refers to one object.
 
     "detect/ap", "ap50", "ap75" and "ap[CLASS]" are COCO's, with intervals over pictures. "detect/referring@0.5" is the
-    share of expressions whose surest box meets the true one with an IoU of at least one half. Crowds are not to be
-    found, and what is found in them does not count; stuff is left out.
+    share of expressions whose surest box meets the true one with an IoU of at least one half. As in COCO, a picture
+    without objects is one in which there is nothing to be found; crowds need not be found, and what is found in them
+    does not count; stuff is left out. Chance is not defined.
 
     Raises:
-        InputError: the model cannot detect, or no sample has objects with boxes and a readable picture.
+        InputError: the model cannot detect, no sample has objects with boxes, or no picture can be read.
     """
     samples = dataset.take(range(len(dataset)), fields={"objects", "regions"})
-    rows = [row for row, sample in enumerate(samples) if any(_countable(thing) for thing in sample.objects)]
-    if not rows:
+    names = class_names(samples)
+    if not names:
         raise InputError(f"{dataset.name}: objects: no sample has one with a box")
-    names = sorted({thing.name for row in rows for thing in samples[row].objects if _countable(thing)})
-    found = detect(model, dataset.select(rows), names, batch_size=batch_size, device=device, progress=progress)
-    if not found.kept:
-        raise InputError(f"{dataset.name}: images: none of {len(rows)} could be read")
-    kept = [rows[i] for i in found.kept]
+    found = detect(model, dataset, names, batch_size=batch_size, device=device, progress=progress)
+    kept = found.kept
+    if not any(_countable(thing) for row in kept for thing in samples[row].objects):
+        raise none_left(dataset.name, "pictures with boxes", len(samples), found.rejected)
     truth = coco_truth([samples[row] for row in kept], names)
     results = coco_results(range(1, len(kept) + 1), found.found, names)
     rng = np.random.default_rng(seed)
-    score = average_precision(truth, results)
-    estimates = {
-        f"detect/{name}": estimate
-        for name, estimate in average_precision_intervals(match_detections(truth, results), rng).items()
-    }
-    overlaps, places, cases = _refer(model, dataset, samples, kept, batch_size, device)
+    matches = match_detections(truth, results)
+    estimates = {f"detect/{name}": estimate for name, estimate in average_precision_intervals(matches, rng).items()}
     values = {}
-    if overlaps:
-        value = Values.of([row for row, _ in places], [unit for _, unit in places], np.array(overlaps) >= 0.5)
+    cases = _refer(model, dataset, samples, kept, batch_size, device)
+    if cases:
+        hits = [case.score >= HIT for case, _ in cases]
+        value = Values.of([case.row for case, _ in cases], [unit for _, unit in cases], hits)
         values["detect/referring@0.5"] = value
         estimates["detect/referring@0.5"] = mean_interval(value.numbers, rng, groups=value.rows)
-    if not cases:
-        cases = [_case(row, samples[row], some) for row, some in zip(kept, found.found)]
-    ids = dataset.select(kept).ids
+    pictures = [_case(row, samples[row], some) for row, some in zip(kept, found.found)]
+    score = average_precision(truth, results)
+    ids = [number(id) for id in dataset.select(kept).ids]
     return Judged(
         "detect",
         estimates,
         values,
-        cases,
+        [case for case, _ in cases] + [case for case in pictures if case is not None],
         list(found.rejected),
-        {"sample without a box": len(samples) - len(rows)},
-        Predictions("detections_results.json", coco_results([number(id) for id in ids], found.found, names)),
-        [f"average recall with 100 detections a picture: {score.ar_100:.3f}"],
+        {},
+        Predictions("detections_results.json", coco_results(ids, found.found, names)),
+        [
+            f"average recall with 100 detections a picture: {score.ar_100:.3f}",
+            f"category_id in the predictions: {', '.join(f'{i} {name}' for i, name in enumerate(names, 1))}",
+        ],
+        matches,
     )
+
+
+def class_names(samples: Sequence[Sample]) -> list[str]:
+    """The classes that are to be found, in alphabetical order: `category_id` counts them from 1."""
+    return sorted({thing.name for sample in samples for thing in sample.objects if _countable(thing)})
 
 
 def coco_truth(samples: Sequence[Sample], names: Sequence[str]) -> dict[str, Any]:
@@ -112,8 +122,8 @@ def coco_results(
         {
             "image_id": image,
             "category_id": place[one.name],
-            "bbox": [one.box[0], one.box[1], one.box[2] - one.box[0], one.box[3] - one.box[1]],
-            "score": one.score,
+            "bbox": [*map(float, one.box[:2]), *(max(0.0, float(one.box[i + 2] - one.box[i])) for i in (0, 1))],
+            "score": float(one.score),
         }
         for image, some in zip(images, found)
         for one in some
@@ -127,25 +137,24 @@ def _countable(thing: Object) -> bool:
 
 def _refer(
     model: Any, dataset: Dataset, samples: Sequence[Sample], rows: Sequence[int], batch_size: int, device: str
-) -> tuple[list[float], list[tuple[int, int]], list[Case]]:
-    """Of each expression that refers to one box: its IoU with the surest detection, its place, and the case."""
-    asked = [(row, unit, phrase, box) for row in rows for unit, (phrase, box) in enumerate(_expressions(samples[row]))]
-    overlaps, places, cases = [], [], []
+) -> list[tuple[Case, int]]:
+    """Of each expression that refers to one box: its IoU with the surest detection, and its number in the sample."""
     by_phrase: dict[str, list[tuple[int, int, Corners]]] = {}
-    for row, unit, phrase, box in asked:
-        by_phrase.setdefault(phrase, []).append((row, unit, box))
+    for row in rows:
+        for unit, (phrase, box) in enumerate(_expressions(samples[row])):
+            by_phrase.setdefault(phrase, []).append((row, unit, box))
+    cases = []
     for phrase, some in by_phrase.items():
-        found = detect(
-            model, dataset.select([row for row, _, _ in some]), [phrase], batch_size=batch_size, device=device
-        )
+        pictures = dataset.select([row for row, _, _ in some])
+        found = detect(model, pictures, [phrase], batch_size=batch_size, device=device)
         for i, boxes in zip(found.kept, found.found):
             row, unit, box = some[i]
             best = max(boxes, key=lambda one: one.score, default=None)
             overlap = 0.0 if best is None else float(box_iou([best.box], [box])[0])
-            overlaps.append(overlap)
-            places.append((row, unit))
-            cases.append(Case(row, overlap, phrase, _box_words(best and best.box), _box_words(box)))
-    return overlaps, places, cases
+            said, sure = ("nothing", None) if best is None else (f"IoU {overlap:.2f}", best.score)
+            things = [Object("true", box)] if best is None else [Object("found", best.box), Object("true", box)]
+            cases.append((Case(row, overlap, phrase, said, "", sure, things), unit))
+    return sorted(cases, key=lambda case: (case[0].row, case[1]))
 
 
 def _expressions(sample: Sample) -> list[tuple[str, Corners]]:
@@ -158,17 +167,15 @@ def _expressions(sample: Sample) -> list[tuple[str, Corners]]:
     ]
 
 
-def _case(row: int, sample: Sample, found: Sequence[Detection]) -> Case:
-    """The share of the picture's things that some detection of their class meets with an IoU of one half."""
-    there = [thing for thing in sample.objects if _countable(thing)]
-    met = 0
-    for thing in there:
-        boxes = np.array([one.box for one in found if one.name == thing.name]).reshape(-1, 4)
-        met += bool((box_iou(boxes, np.tile(np.array(thing.box), (len(boxes), 1))) >= 0.5).any())
-    said = ", ".join(f"{number} {name}" for name, number in Counter(one.name for one in found).items()) or "nothing"
-    truth = ", ".join(f"{number} {name}" for name, number in Counter(one.name for one in there).items())
-    return Case(row, met / len(there), "what is there?", said, truth)
-
-
-def _box_words(box: Corners | None) -> str:
-    return "nothing" if box is None else "box {:.0f}, {:.0f} to {:.0f}, {:.0f}".format(*box)
+def _case(row: int, sample: Sample, found: Sequence[Detection]) -> Case | None:
+    """The share of the picture's things that some detection of their class meets; None where there are none."""
+    there = [(thing.name, thing.box) for thing in sample.objects if thing.box is not None and _countable(thing)]
+    if not there:
+        return None
+    found = sorted(found, key=lambda one: -one.score)[:SHOWN]
+    met = sum(any(one.name == name and box_iou([one.box], [box])[0] >= HIT for one in found) for name, box in there)
+    said, truth = (
+        ", ".join(f"{times} {name}" for name, times in Counter(some).most_common()) or "nothing"
+        for some in ([one.name for one in found], [name for name, _ in there])
+    )
+    return Case(row, met / len(there), "all classes", said, truth, None, [Object(one.name, one.box) for one in found])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from diptych.data.scenes.parser import parse
 from diptych.data.scenes.sample import from_json
@@ -60,14 +62,14 @@ def evaluate_draw(
     dealt[cycle] = np.roll(cycle, 1)
 
     each: dict[str, tuple[NDArray[np.float64], float]] = {}
-    said = [""] * len(rows)
+    said, truth = [""] * len(rows), [""] * len(rows)
     if known:
-        there = [_things(from_json(samples[row].texts["scene"]).things) for row in rows]
-        style = [from_json(samples[row].texts["scene"]).style for row in rows]
-        seen = [_things(parse(picture, how)) for picture, how in zip(pictures, style)]
+        scenes = [from_json(samples[row].texts["scene"]) for row in rows]
+        there = [_things(scene.things) for scene in scenes]
+        seen = [_things(parse(picture, scene.style)) for picture, scene in zip(pictures, scenes)]
         by_chance = tuple_f1([seen[i] for i in dealt.tolist()], there)
         each["draw/things_f1"] = (tuple_f1(seen, there).each, float(by_chance.each.mean()))
-        said = ["; ".join(sorted(" ".join(one) for one in things)) or "nothing" for things in seen]
+        said, truth = ([_in_words(things) for things in some] for some in (seen, there))
     if judge is not None:
         if not isinstance(judge, DualEncoder):
             raise InputError("judge: expected a dual encoder, with a space for both pictures and texts")
@@ -78,7 +80,10 @@ def evaluate_draw(
     estimates = {name: mean_interval(numbers, rng, chance=chance) for name, (numbers, chance) in each.items()}
     values = {name: Values.of(rows, [0] * len(rows), numbers) for name, (numbers, _) in each.items()}
     first = next(iter(each.values()))[0]
-    cases = [Case(row, score, text, what, "") for row, score, text, what in zip(rows, first.tolist(), texts, said)]
+    cases = [
+        Case(row, score, text, what, own, drawn=_png(picture))
+        for row, score, text, what, own, picture in zip(rows, first.tolist(), texts, said, truth, pictures)
+    ]
     return Judged("draw", estimates, values, cases, [], {"sample without a caption": len(samples) - len(rows)})
 
 
@@ -91,3 +96,13 @@ def _things(things: Any) -> Tuples:
             one = (*one, "again")
         found.add(one)
     return found
+
+
+def _in_words(things: Tuples) -> str:
+    return ", ".join(sorted(" ".join(one) for one in things)) or "nothing"
+
+
+def _png(picture: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()

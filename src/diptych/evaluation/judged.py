@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from diptych.evaluation.metrics.detection_intervals import Matches, average_precision_difference
 from diptych.evaluation.metrics.intervals import Difference, paired_difference
-from diptych.types import Estimate, InputError, Rejected
+from diptych.types import Estimate, InputError, Object, Rejected
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Values:
     Attributes:
         rows: Q; the dataset's row that a unit belongs to. Units of one row are drawn together in a bootstrap.
         units: Q; which unit of its row (the third question, the second caption).
-        numbers: Q; higher is better.
+        numbers: Q; their mean is the estimate.
     """
 
     rows: NDArray[np.int64]
@@ -35,7 +36,16 @@ class Values:
 
 
 class Case(NamedTuple):
-    """One judged unit as a person looks at it: the picture is that of the dataset's `row`."""
+    """One judged unit as a person looks at it.
+
+    Attributes:
+        row: the dataset's row, whose picture is shown.
+        score: higher is better.
+        asked, said, truth: in words; "" where there is nothing to say.
+        confidence: what the model puts on being right.
+        things: boxes to be drawn on the picture.
+        drawn: the picture that the model made, encoded; shown in place of the dataset's.
+    """
 
     row: int
     score: float
@@ -43,6 +53,8 @@ class Case(NamedTuple):
     said: str
     truth: str
     confidence: float | None = None
+    things: Sequence[Object] = ()
+    drawn: bytes | None = None
 
 
 class Predictions(NamedTuple):
@@ -64,6 +76,8 @@ class Judged:
         rejected: pictures that could not be read, or that the model gave nothing for; they are left out.
         skipped: rows that have nothing to judge by: reason -> how many.
         predictions: the raw output, where an official format exists.
+        notes: what a reader must know, in sentences.
+        matches: for "detect", what became of every detection, by which the AP of two models is compared.
     """
 
     task: str
@@ -74,6 +88,7 @@ class Judged:
     skipped: dict[str, int] = field(default_factory=dict)
     predictions: Predictions | None = None
     notes: list[str] = field(default_factory=list)
+    matches: Matches | None = None
 
     def left_out(self) -> dict[str, int]:
         """How many samples were left out, by reason."""
@@ -84,11 +99,23 @@ class Judged:
         return sorted(self.cases, key=lambda case: (case.score, -(case.confidence or 0.0)))[:count]
 
 
-def differences(models: Mapping[str, Mapping[str, Values]], seed: int = 0) -> dict[str, dict[str, Difference]]:
-    """Every other model minus the first, by model and by name of the estimate; see `compare`."""
+class HasValues(Protocol):
+    """A result of any task."""
+
+    @property
+    def values(self) -> dict[str, Values]: ...
+
+
+def differences(results: Mapping[str, HasValues], seed: int = 0) -> dict[str, dict[str, Difference]]:
+    """Every other model minus the first, by model and by name of the estimate, on what both were judged on."""
     rng = np.random.default_rng(seed)
-    first = next(iter(models.values()))
-    return {name: compare(values, first, rng) for name, values in list(models.items())[1:]}
+    (_, first), *others = results.items()
+    found = {name: compare(result.values, first.values, rng) for name, result in others}
+    for name, result in others:
+        one, two = getattr(result, "matches", None), getattr(first, "matches", None)
+        if one is not None and two is not None and np.array_equal(one.images, two.images):
+            found[name] = {"detect/ap": average_precision_difference(one, two, rng), **found[name]}
+    return found
 
 
 def compare(
@@ -96,22 +123,33 @@ def compare(
 ) -> dict[str, Difference]:
     """`first - second` of two models on the units that both were judged on, by the name of each shared estimate.
 
-    Raises:
-        InputError: an estimate of both has no unit in common: they were judged on different data.
+    An estimate of which they share no unit is left out.
     """
     found = {}
-    for name in first.keys() & second.keys():
-        one, two = first[name], second[name]
-        both, here, there = np.intersect1d(_keys(one), _keys(two), assume_unique=True, return_indices=True)
-        if not len(both):
-            raise InputError(f"{name}: the two models share no sample, so they cannot be compared")
-        found[name] = paired_difference(one.numbers[here], two.numbers[there], rng, groups=one.rows[here])
-    return {name: found[name] for name in first if name in found}
+    for name, one in first.items():
+        if name in second:
+            two = second[name]
+            both, here, there = np.intersect1d(_keys(one), _keys(two), assume_unique=True, return_indices=True)
+            if len(both):
+                found[name] = paired_difference(one.numbers[here], two.numbers[there], rng, groups=one.rows[here])
+    return found
+
+
+def none_left(data: str, what: str, count: int, rejected: Sequence[Rejected]) -> InputError:
+    """The error where everything that could be judged was rejected: how much, and why."""
+    reasons = ", ".join(f"{number:,} {reason}" for reason, number in Counter(row.reason for row in rejected).items())
+    first = next((f"; the first: {row.detail}" for row in rejected if row.detail), "")
+    return InputError(f"{data}: none of {count:,} {what} could be judged: {reasons}{first}")
+
+
+def without_interval(value: float, n: int) -> Estimate:
+    """A number whose interval is not known: its ends are NaN, in JSON null."""
+    return Estimate(value, float("nan"), float("nan"), n)
 
 
 def number(id: str) -> int | str:
-    """An id as official formats have it: digits become a number."""
-    return int(id) if id.isascii() and id.isdigit() else id
+    """An id as official formats have it: a number where it is written as one, so that "7" is 7 and "007" is not."""
+    return int(id) if id.isascii() and id.isdigit() and str(int(id)) == id else id
 
 
 def _keys(values: Values) -> NDArray[np.int64]:

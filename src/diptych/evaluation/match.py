@@ -9,19 +9,31 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from diptych.data.store import Dataset
-from diptych.evaluation.judged import Case, Judged, Values
+from diptych.evaluation.judged import Case, Judged, Values, none_left
 from diptych.evaluation.metrics.intervals import mean_interval
 from diptych.evaluation.metrics.retrieval import TIE
 from diptych.tasks.match import match
-from diptych.types import Estimate, InputError, Negative, Sample
+from diptych.types import InputError, Rejected, Sample
 
-FIELDS = {"captions", "negatives", "group"}
-HALVES = {"text": 1 / 4, "image": 1 / 4, "group": 1 / 6}  # of pairs as Winoground's, with what guessing reaches
+WINOGROUND = {"match/text_score": 1 / 4, "match/image_score": 1 / 4, "match/group_score": 1 / 6}
+"""Winoground's scores -> what guessing reaches."""
+
+Scores = Mapping[int, Mapping[str, float]]  # row -> text -> how well it fits
+
+
+class Asked(NamedTuple):
+    """A caption with its wrong texts of one kind, and its place: row of the dataset, number in its sample."""
+
+    row: int
+    unit: int
+    caption: str
+    kind: str
+    wrong: list[str]
 
 
 def evaluate_match(
@@ -37,103 +49,93 @@ def evaluate_match(
 
     A unit is a caption with its negatives of one kind; k that tie with the caption count as 1 / (k + 1). Where two
     samples of one `group` hold each other's captions as negatives, Winoground's text, image and group scores are
-    given too.
+    given too; as there, a tie is a miss.
 
     Raises:
         InputError: the model cannot match, or no sample has negatives and a readable picture.
     """
-    samples = dataset.take(range(len(dataset)), fields=FIELDS)
-    rows = [row for row, sample in enumerate(samples) if sample.captions and sample.negatives]
+    samples = dataset.take(range(len(dataset)), fields={"captions", "negatives", "group"})
+    asked = [one for row, sample in enumerate(samples) for one in _asked(row, sample)]
+    rows = list(dict.fromkeys(one.row for one in asked))
     if not rows:
         raise InputError(f"{dataset.name}: negatives: no sample has a caption and texts that are close to it and wrong")
     texts = [_texts(samples[row]) for row in rows]
     found = match(model, dataset.select(rows), texts, batch_size=batch_size, device=device, progress=progress)
-    if not found.kept:
-        raise InputError(f"{dataset.name}: images: none of {len(rows)} could be read")
-    scored = {rows[i]: dict(zip(texts[i], scores.tolist())) for i, scores in zip(found.kept, found.scores)}
+    rejected, scored = list(found.rejected), dict[int, dict[str, float]]()
+    for i, scores in zip(found.kept, found.scores):
+        if np.isnan(scores).any():
+            rejected.append(Rejected(samples[rows[i]].id, "score is no number"))
+        else:
+            scored[rows[i]] = dict(zip(texts[i], scores.tolist()))
+    if not scored:
+        raise none_left(dataset.name, "samples", len(rows), rejected)
 
-    cases, units, kinds, chances = [], [], [], []
-    for row, scores in scored.items():
-        for unit, (caption, kind, wrong) in enumerate(_asked(samples[row])):
-            rival = max(wrong, key=scores.__getitem__)
-            hit = _hit(scores[caption], [scores[text] for text in wrong])
-            said = rival if scores[rival] > scores[caption] else caption
-            cases.append(Case(row, hit, kind, said, caption, None))
-            units.append(unit)
-            kinds.append(kind)
-            chances.append(1 / (1 + len(wrong)))
+    asked = [one for one in asked if one.row in scored]
+    cases = [_case(one, scored[one.row]) for one in asked]
     rng = np.random.default_rng(seed)
-    values = _by_kind(cases, units, kinds)
-    guessing = _by_kind([case._replace(score=chance) for case, chance in zip(cases, chances)], units, kinds)
-    estimates = {
-        name: mean_interval(v.numbers, rng, groups=v.rows, chance=float(guessing[name].numbers.mean()))
-        for name, v in values.items()
-    }
-    halves = _halves(samples, scored)
-    values |= halves
-    estimates |= {name: _half(name, v, rng) for name, v in halves.items()}
-    skipped = {"sample without negatives": len(samples) - len(rows)}
-    return Judged("match", estimates, values, cases, list(found.rejected), skipped)
+    values, estimates = {}, {}
+    for name, some in _parts(asked).items():
+        values[name] = Values.of(
+            [asked[i].row for i in some], [asked[i].unit for i in some], [cases[i].score for i in some]
+        )
+        guessing = float(np.mean([1 / (1 + len(asked[i].wrong)) for i in some]))
+        estimates[name] = mean_interval(values[name].numbers, rng, groups=values[name].rows, chance=guessing)
+    for name, value in _winoground(samples, scored).items():
+        values[name] = value
+        estimates[name] = mean_interval(value.numbers, rng, chance=WINOGROUND[name])
+    return Judged("match", estimates, values, cases, rejected, {"sample without negatives": len(samples) - len(rows)})
+
+
+def _asked(row: int, sample: Sample) -> list[Asked]:
+    """The units of a sample. A negative that is a caption of its picture too is not wrong, and is left out."""
+    wrong: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for negative in sample.negatives:
+        if 0 <= negative.of < len(sample.captions) and negative.text not in sample.captions:
+            wrong[negative.of, negative.kind or "other"].append(negative.text)
+    return [
+        Asked(row, unit, sample.captions[of], kind, list(dict.fromkeys(texts)))
+        for unit, ((of, kind), texts) in enumerate(wrong.items())
+    ]
 
 
 def _texts(sample: Sample) -> list[str]:
     return list(dict.fromkeys([*sample.captions, *(negative.text for negative in sample.negatives)]))
 
 
-def _asked(sample: Sample) -> list[tuple[str, str, list[str]]]:
-    """(caption, kind, its wrong texts), unit by unit."""
-    wrong: dict[tuple[int, str], list[Negative]] = defaultdict(list)
-    for negative in sample.negatives:
-        if 0 <= negative.of < len(sample.captions) and negative.text != sample.captions[negative.of]:
-            wrong[negative.of, negative.kind or "other"].append(negative)
-    return [(sample.captions[of], kind, [n.text for n in some]) for (of, kind), some in wrong.items()]
+def _case(one: Asked, scores: Mapping[str, float]) -> Case:
+    """Scored by the probability that the true text is first, if ties are broken by a fair die."""
+    rival = max(one.wrong, key=scores.__getitem__)
+    if scores[rival] > scores[one.caption] + TIE:
+        return Case(one.row, 0.0, f"which fits? ({one.kind})", rival, one.caption)
+    tied = sum(scores[text] >= scores[one.caption] - TIE for text in one.wrong)
+    return Case(one.row, 1 / (1 + tied), f"which fits? ({one.kind})", "undecided" if tied else one.caption, one.caption)
 
 
-def _hit(true: float, wrong: Sequence[float]) -> float:
-    """The probability that the true text is first, if ties are broken by a fair die."""
-    if max(wrong) > true + TIE:
-        return 0.0
-    return 1 / (1 + sum(score >= true - TIE for score in wrong))
+def _parts(asked: Sequence[Asked]) -> dict[str, list[int]]:
+    """The positions of all units, and of those of each kind where there are several."""
+    parts = {"match/accuracy": list(range(len(asked)))}
+    kinds = list(dict.fromkeys(one.kind for one in asked))
+    if len(kinds) > 1:
+        parts |= {f"match/accuracy[{kind}]": [i for i, one in enumerate(asked) if one.kind == kind] for kind in kinds}
+    return parts
 
 
-def _by_kind(cases: Sequence[Case], units: Sequence[int], kinds: Sequence[str]) -> dict[str, Values]:
-    """The values of all cases, and of each kind where there are several."""
-    chosen = {"match/accuracy": list(range(len(cases)))}
-    if len(set(kinds)) > 1:
-        chosen |= {f"match/accuracy[{kind}]": [i for i, k in enumerate(kinds) if k == kind] for kind in _order(kinds)}
-    return {
-        name: Values.of([cases[i].row for i in some], [units[i] for i in some], [cases[i].score for i in some])
-        for name, some in chosen.items()
-    }
-
-
-def _order(kinds: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(kinds))
-
-
-def _halves(samples: Sequence[Sample], scored: Mapping[int, Mapping[str, float]]) -> dict[str, Values]:
+def _winoground(samples: Sequence[Sample], scored: Scores) -> dict[str, Values]:
     """Winoground's three scores, by the first row of each group of two that hold each other's captions."""
     groups: dict[str, list[int]] = defaultdict(list)
-    for row in scored:
-        if samples[row].group:
-            groups[samples[row].group or ""].append(row)
-    hits: dict[str, list[float]] = {name: [] for name in HALVES}
-    firsts = []
-    for rows in groups.values():
-        if len(rows) != 2:
+    for row in sorted(scored):
+        groups[samples[row].group or ""].append(row)
+    firsts, hits = [], []
+    for name, rows in groups.items():
+        if not name or len(rows) != 2:
             continue
         (a, b), (own, other) = rows, (samples[row].captions[0] for row in rows)
-        if other not in scored[a] or own not in scored[b]:
+        if own == other or other not in scored[a] or own not in scored[b]:
             continue
-        text = scored[a][own] > scored[a][other] and scored[b][other] > scored[b][own]
-        image = scored[a][own] > scored[b][own] and scored[b][other] > scored[a][other]
-        for name, hit in (("text", text), ("image", image), ("group", text and image)):
-            hits[name].append(float(hit))
+        text = scored[a][own] > scored[a][other] + TIE and scored[b][other] > scored[b][own] + TIE
+        image = scored[a][own] > scored[b][own] + TIE and scored[b][other] > scored[a][other] + TIE
         firsts.append(a)
+        hits.append((text, image, text and image))
     if not firsts:
         return {}
-    return {f"match/{name}_score": Values.of(firsts, [0] * len(firsts), hits[name]) for name in HALVES}
-
-
-def _half(name: str, values: Values, rng: np.random.Generator) -> Estimate:
-    return mean_interval(values.numbers, rng, chance=HALVES[name.removeprefix("match/").removesuffix("_score")])
+    return {name: Values.of(firsts, [0] * len(firsts), column) for name, column in zip(WINOGROUND, zip(*hits))}

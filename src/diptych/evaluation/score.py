@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diptych.data import open_dataset
-from diptych.data.formats.records import BadRow, load_json, need
-from diptych.data.store import Dataset
-from diptych.evaluation.answer import Asked, judge_answers
+from diptych.data.formats.records import BadRow, load_json, maybe, need
+from diptych.evaluation.answer import Asked, judge_answers, questions_of, why_not
 from diptych.evaluation.caption import score_against
-from diptych.evaluation.detect import coco_truth
-from diptych.evaluation.judged import Case, Judged, Values
+from diptych.evaluation.detect import class_names, coco_truth
+from diptych.evaluation.judged import Case, Judged, Values, without_interval
 from diptych.evaluation.metrics.detection import IouType, average_precision
 from diptych.evaluation.metrics.detection_intervals import average_precision_intervals, match_detections
-from diptych.types import Estimate, InputError, Question, Reply
+from diptych.types import InputError, Question, Reply
 
 SCALAR = (str, int)
 
@@ -64,36 +64,41 @@ def score_vqa(predictions: Path, truth: str, *, partial: bool = False, seed: int
     """
     said = _by_id(predictions, "question_id", "answer")
     questions = _questions(truth)
-    ids, missing = _ids(predictions, said, questions, partial)
-    asked = [Asked(row, 0, questions[id]) for row, id in enumerate(ids)]
-    judged = judge_answers([(one, Reply(said[id])) for one, id in zip(asked, ids)], seed)
-    return Judged(**{**vars(judged), "skipped": {"question without a prediction": missing}})
+    skipped = Counter(reason for id in said if id in questions and (reason := why_not(questions[id].question)))
+    known = {id: one for id, one in questions.items() if not why_not(one.question)}
+    ids, missing = _ids(predictions, {id for id in said if id not in questions or id in known}, known, partial)
+    judged = judge_answers([known[id] for id in ids], [Reply(said[id]) for id in ids], seed)
+    return replace(judged, skipped={**skipped, "question without a prediction": missing})
 
 
 def score_detections(predictions: Path, truth: str, *, iou_type: IouType = "bbox", seed: int = 0) -> Judged:
     """Judge detections: `[{"image_id": 42, "category_id": 18, "bbox": [x, y, width, height], "score": 0.9}, ...]`.
 
-    A picture without detections counts: its things were missed.
+    A picture without detections counts: its things were missed. Average recall has no interval here.
 
     Args:
-        truth: COCO's instances file, or a dataset with boxes, whose classes are numbered from 1 in alphabetical order.
+        truth: COCO's instances file, or a dataset with boxes, whose sample ids are the image ids and whose classes are
+            numbered from 1 in alphabetical order.
         iou_type: compare boxes, or masks ("segm"; the truth is a COCO file then).
 
     Raises:
-        InputError: a file is malformed, or names a picture or category that the truth has not.
+        InputError: a file is malformed, has nothing to find, or names a picture or category that the truth has not.
     """
     results = load_json(predictions, list)
-    found = _instances(truth)
+    found, names = _instances(truth, iou_type)
+    if names is not None:
+        results = [_renamed(result, names, predictions, i) for i, result in enumerate(results)]
     rng = np.random.default_rng(seed)
-    score = average_precision(found, results, iou_type)
-    estimates = {
-        f"detect/{name}": estimate
-        for name, estimate in average_precision_intervals(match_detections(found, results, iou_type), rng).items()
-    }
-    for name, number in score.numbers().items():
-        if f"detect/{name}" not in estimates and not np.isnan(number):
-            estimates[f"detect/{name}"] = Estimate(number, number, number, len(found["images"]))
-    return Judged("detect", estimates, {}, [], [])
+    try:
+        score = average_precision(found, results, iou_type)
+        matches = match_detections(found, results, iou_type)
+    except InputError as error:
+        raise InputError(f"{predictions} against {truth}: {error}") from None
+    estimates = {f"detect/{name}": estimate for name, estimate in average_precision_intervals(matches, rng).items()}
+    for name, value in score.numbers().items():
+        if f"detect/{name}" not in estimates and not np.isnan(value):
+            estimates[f"detect/{name}"] = without_interval(value, len(found["images"]))
+    return Judged("detect", estimates, {}, [], [], matches=matches)
 
 
 def _by_id(file: Path, id_field: str, text_field: str) -> dict[str, str]:
@@ -113,7 +118,7 @@ def _by_id(file: Path, id_field: str, text_field: str) -> dict[str, str]:
     return said
 
 
-def _ids(file: Path, said: Mapping[str, str], truth: Collection[str], partial: bool) -> tuple[list[str], int]:
+def _ids(file: Path, said: Collection[str], truth: Collection[str], partial: bool) -> tuple[list[str], int]:
     """The ids to judge, in the order of the truth, and how many have no prediction."""
     strange = [id for id in said if id not in truth]
     if strange:
@@ -131,9 +136,9 @@ def _table(truth: str, field: str) -> list[Any] | None:
     path = Path(truth).expanduser()
     if path.suffix.lower() != ".json" or not path.is_file():
         return None
-    content = load_json(path)
-    rows = content.get("annotations")
-    if isinstance(rows, list) and rows and isinstance(rows[0], dict) and field in rows[0]:
+    content = load_json(path, object)
+    rows = content.get("annotations") if isinstance(content, dict) else None
+    if isinstance(rows, list) and (not rows or (isinstance(rows[0], dict) and field in rows[0])):
         return rows
     return None
 
@@ -147,75 +152,76 @@ def _read(truth: str, rows: Sequence[Any], take: Callable[[Any, str], None]) -> 
 
 
 def _captions(truth: str) -> dict[str, list[str]]:
+    """The captions of each picture that has some."""
     rows = _table(truth, "caption")
     found: dict[str, list[str]] = defaultdict(list)
     if rows is None:
         dataset = open_dataset(truth)
         for id, texts in zip(dataset.ids, dataset.column("captions")):
-            found[id] = [text for text in texts or () if text.strip()]
+            found[id] += texts or ()
     else:
 
         def take(record: Any, where: str) -> None:
             found[str(need(record, "image_id", SCALAR, where))].append(need(record, "caption", str, where))
 
         _read(truth, rows, take)
-    found = defaultdict(list, {id: texts for id, texts in found.items() if texts})
-    if not found:
+    kept = {id: [text for text in texts if text.strip()] for id, texts in found.items()}
+    if not any(kept.values()):
         raise InputError(f"{truth}: captions: expected some to judge by")
-    return dict(found)
+    return {id: texts for id, texts in kept.items() if texts}
 
 
-def _questions(truth: str) -> dict[str, Question]:
+def _questions(truth: str) -> dict[str, Asked]:
+    """All questions by name."""
     rows = _table(truth, "question_id")
-    found: dict[str, Question] = {}
-    if rows is None:
-        for id, question in _asked_of(open_dataset(truth)):
-            found[id] = question
-    else:
-
-        def take(record: Any, where: str) -> None:
-            id = str(need(record, "question_id", SCALAR, where))
-            answers = [need(one, "answer", str, f"{where}: answers") for one in need(record, "answers", list, where)]
-            found[id] = Question(f"question {id}", answers, str(record.get("question_type") or ""), id)
-
-        _read(truth, rows, take)
-    found = {id: question for id, question in found.items() if question.answers}
-    if not found:
-        raise InputError(f"{truth}: questions: expected some with an id and answers to judge by")
+    found = {one.name: one for one in questions_of(open_dataset(truth))} if rows is None else _annotated(truth, rows)
+    if all(why_not(one.question) for one in found.values()):
+        raise InputError(f"{truth}: questions: expected some with answers to judge by")
     return found
 
 
-def _asked_of(dataset: Dataset) -> list[tuple[str, Question]]:
-    """A dataset's questions by id; by place, as `diptych eval --predictions` names them, where there is none."""
-    samples = dataset.take(range(len(dataset)), fields={"questions"})
-    asked = [
-        (question.id or f"{row}/{unit}", question)
-        for row, sample in enumerate(samples)
-        for unit, question in enumerate(sample.questions)
-        if question.answerable is not False
-    ]
-    twice = [id for id, times in Counter(id for id, _ in asked).items() if times > 1]
-    if twice:
-        raise InputError(f"{dataset.name}: questions: {len(twice)} ids stand there twice; the first is {twice[0]}")
-    return asked
+def _annotated(truth: str, rows: Sequence[Any]) -> dict[str, Asked]:
+    """The questions of VQA's annotations; a picture's are drawn together in a bootstrap."""
+    found: dict[str, Asked] = {}
+    pictures: dict[str, int] = {}
+
+    def take(record: Any, where: str) -> None:
+        id = str(need(record, "question_id", SCALAR, where))
+        answers = [need(one, "answer", str, f"{where}: answers") for one in need(record, "answers", list, where)]
+        if id in found:
+            raise BadRow("duplicate id", f"{where}: question_id {id} stands there twice")
+        picture = str(maybe(record, "image_id", SCALAR, where) or f"of question {id}")
+        row = pictures.setdefault(picture, len(pictures))
+        kind = maybe(record, "question_type", str, where) or ""
+        found[id] = Asked(row, len(found), Question(f"question {id}", answers, kind, id), id)
+
+    _read(truth, rows, take)
+    return found
 
 
-def _instances(truth: str) -> dict[str, Any]:
+def _instances(truth: str, iou_type: IouType) -> tuple[dict[str, Any], dict[str, int] | None]:
+    """The truth in COCO's format; of a dataset also the number that each sample's id stands for."""
     path = Path(truth).expanduser()
     if path.suffix.lower() == ".json" and path.is_file():
-        content: dict[str, Any] = load_json(path)
-        return content
+        content = load_json(path, object)
+        if isinstance(content, dict) and "categories" in content:
+            return content, None
     dataset = open_dataset(truth)
-    samples = dataset.take(range(len(dataset)), fields={"id", "objects"})
-    names = sorted({thing.name for one in samples for thing in one.objects if thing.box and thing.kind == "thing"})
+    if iou_type == "segm":
+        raise InputError(f"{truth}: masks are judged against COCO's instances file only, not against a dataset")
+    samples = dataset.take(range(len(dataset)), fields={"objects"})
+    names = class_names(samples)
     if not names:
         raise InputError(f"{truth}: objects: no sample has one with a box")
-    found = coco_truth(samples, names)
-    ids = [int(sample.id) if sample.id.isascii() and sample.id.isdigit() else None for sample in samples]
-    if None in ids or len(set(ids)) < len(ids):
-        raise InputError(f"{truth}: expected samples whose ids are numbers, as results name pictures by number")
-    for image, id in zip(found["images"], ids):
-        image["id"] = id
-    for one in found["annotations"]:
-        one["image_id"] = ids[one["image_id"] - 1]
-    return found
+    return coco_truth(samples, names), {sample.id: i for i, sample in enumerate(samples, 1)}
+
+
+def _renamed(result: Any, names: Mapping[str, int], file: Path, place: int) -> dict[str, Any]:
+    """A detection whose picture is named by its number in the truth."""
+    try:
+        id = str(need(result, "image_id", SCALAR, f"{file.name}[{place}]"))
+    except BadRow as error:
+        raise InputError(f"{file}: {error}") from None
+    if id not in names:
+        raise InputError(f"{file}: {file.name}[{place}]: image_id {id} is not in the truth")
+    return {**result, "image_id": names[id]}

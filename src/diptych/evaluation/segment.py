@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 
 from diptych.data import masks
 from diptych.data.store import Dataset
-from diptych.evaluation.judged import Case, Judged, Values
+from diptych.evaluation.judged import Case, Judged, Values, none_left
 from diptych.evaluation.metrics.intervals import bootstrap_of_sums, mean_interval
 from diptych.evaluation.metrics.segmentation import confusion, iou_counts, iou_of_sums, mask_iou, mean_iou
 from diptych.tasks.segment import segment
-from diptych.types import InputError, Rejected, Sample
+from diptych.types import InputError, Mask, Rejected, Sample
 
 PICTURES_AT_ONCE = 4  # a score map of each phrase is held for each
 BACKGROUND = 0.5  # a pixel belongs to no class if none is this likely
+HIT = 0.5  # IoU from which a mask meets another
 
 
 def evaluate_segment(
@@ -35,6 +36,7 @@ def evaluate_segment(
     A pixel gets the likeliest class, or none (class 0) if no class reaches one half. "segment/miou" is the mean over
     classes, the background among them, of pixels summed over all pictures; "segment/referring_iou" is the mean over
     expressions, "segment/referring@0.5" the share of those whose mask meets the true one with an IoU of one half.
+    Chance is not defined.
 
     Raises:
         InputError: the model cannot segment, or no sample has objects with masks and a readable picture.
@@ -44,56 +46,52 @@ def evaluate_segment(
     if not rows:
         raise InputError(f"{dataset.name}: objects: no sample has one with a mask")
     names = sorted({thing.name for row in rows for thing in samples[row].objects if thing.mask})
-    tables, judged = [], []
+    tables: dict[int, NDArray[np.int64]] = {}
     rejected: list[Rejected] = []
-    cases, overlaps, places = [], [], []
+    cases: list[tuple[Case, int]] = []
     for start in range(0, len(rows), PICTURES_AT_ONCE):
         some = rows[start : start + PICTURES_AT_ONCE]
-        pictures = dataset.take(some, fields={"images"})
-        phrases = [[*names, *(phrase for phrase, _ in _referring(samples[row]))] for row in some]
+        asked = [(row, phrase) for row in some for phrase in (*names, *(text for text, _ in _referring(samples[row])))]
         found = segment(
             model,
-            [picture.images[0] for picture, texts in zip(pictures, phrases) for _ in texts],
-            [text for texts in phrases for text in texts],
+            dataset.select([row for row, _ in asked]),
+            [phrase for _, phrase in asked],
             batch_size=batch_size,
             device=device,
         )
         rejected += dict.fromkeys(found.rejected)  # once a picture and not once a phrase
-        told = dict(zip(found.kept, found.masks))
-        at = 0
-        for row, texts in zip(some, phrases):
-            mine = [told.get(at + i) for i in range(len(texts))]
-            at += len(texts)
-            if any(one is None for one in mine):
+        scores: dict[int, list[NDArray[np.float32]]] = {row: [] for row in some}
+        for i, score in zip(found.kept, found.masks):
+            scores[asked[i][0]].append(score)
+        wanted = Counter(row for row, _ in asked)
+        for row in some:
+            if len(scores[row]) < wanted[row]:
                 continue
-            whole = [one for one in mine if one is not None]
-            tables.append(_classes(samples[row], names, whole[: len(names)]))
-            judged.append(row)
-            for unit, ((phrase, truth), one) in enumerate(zip(_referring(samples[row]), whole[len(names) :])):
-                overlap = float(mask_iou((one >= BACKGROUND)[None], truth[None])[0])
-                cases.append(Case(row, overlap, phrase, f"IoU {overlap:.2f}", "", None))
-                overlaps.append(overlap)
-                places.append((row, unit))
+            if any(thing.mask and _size(thing.mask) != scores[row][0].shape for thing in samples[row].objects):
+                rejected.append(Rejected(samples[row].id, "mask of another size than the picture"))
+                continue
+            tables[row] = _classes(samples[row], names, scores[row][: len(names)])
+            cases += _cases(row, samples[row], scores[row][len(names) :])
         if progress is not None:
             progress(min(start + PICTURES_AT_ONCE, len(rows)), len(rows))
-    if not judged:
-        raise InputError(f"{dataset.name}: images: none of {len(rows)} could be read")
+    if not tables:
+        raise none_left(dataset.name, "pictures", len(rows), rejected)
     rng = np.random.default_rng(seed)
-    estimates = {"segment/miou": bootstrap_of_sums(iou_of_sums, [iou_counts(table) for table in tables], rng)}
+    counts = [iou_counts(table) for table in tables.values()]
+    estimates = {"segment/miou": bootstrap_of_sums(iou_of_sums, counts, rng)}
     values = {}
-    if overlaps:
-        numbers = np.array(overlaps)
-        for name, some_values in (("referring_iou", numbers), ("referring@0.5", (numbers >= 0.5).astype(np.float64))):
-            value = Values.of([row for row, _ in places], [unit for _, unit in places], some_values)
+    if cases:
+        overlaps = np.array([case.score for case, _ in cases])
+        for name, numbers in (("referring_iou", overlaps), ("referring@0.5", overlaps >= HIT)):
+            value = Values.of([case.row for case, _ in cases], [unit for _, unit in cases], numbers)
             values[f"segment/{name}"] = value
             estimates[f"segment/{name}"] = mean_interval(value.numbers, rng, groups=value.rows)
-    if not cases:
-        cases = [
-            Case(row, float(mean_iou(table)), "all classes", f"mIoU {mean_iou(table):.2f}", "")
-            for row, table in zip(judged, tables)
-        ]
+    pictures = [
+        Case(row, float(mean_iou(table)), "all classes", f"mean IoU {mean_iou(table):.2f}", "")
+        for row, table in tables.items()
+    ]
     skipped = {"sample without a mask": len(samples) - len(rows)}
-    return Judged("segment", estimates, values, cases, rejected, skipped)
+    return Judged("segment", estimates, values, [case for case, _ in cases] + pictures, rejected, skipped)
 
 
 def _classes(sample: Sample, names: Sequence[str], scores: Sequence[NDArray[np.float32]]) -> NDArray[np.int64]:
@@ -103,17 +101,30 @@ def _classes(sample: Sample, names: Sequence[str], scores: Sequence[NDArray[np.f
     truth = np.zeros(predicted.shape, np.int64)
     for thing in sample.objects:
         if thing.mask:
-            truth[masks.decode(thing.mask).astype(bool)] = names.index(thing.name) + 1
+            truth[masks.decode(thing.mask)] = names.index(thing.name) + 1
     table: NDArray[np.int64] = confusion(predicted, truth, len(names) + 1)
     return table
 
 
-def _referring(sample: Sample) -> list[tuple[str, NDArray[np.bool_]]]:
+def _cases(row: int, sample: Sample, scores: Sequence[NDArray[np.float32]]) -> list[tuple[Case, int]]:
+    """Of each expression its IoU, and its number in the sample."""
+    cases = []
+    for unit, ((phrase, truth), score) in enumerate(zip(_referring(sample), scores)):
+        overlap = float(mask_iou((score >= BACKGROUND)[None], masks.decode(truth)[None])[0])
+        cases.append((Case(row, overlap, phrase, f"IoU {overlap:.2f}", ""), unit))
+    return cases
+
+
+def _referring(sample: Sample) -> list[tuple[str, Mask]]:
     """Expressions that refer to one object with a mask; one that stands for several objects is left out."""
     times = Counter(region.phrase for region in sample.regions)
     found = []
     for region in sample.regions:
-        thing = sample.objects[region.object] if region.object is not None else None
-        if thing is not None and thing.mask and times[region.phrase] == 1:
-            found.append((region.phrase, masks.decode(thing.mask).astype(bool)))
+        mask = sample.objects[region.object].mask if region.object is not None else None
+        if mask is not None and times[region.phrase] == 1:
+            found.append((region.phrase, mask))
     return found
+
+
+def _size(mask: Mask) -> tuple[int, int]:
+    return mask.height, mask.width

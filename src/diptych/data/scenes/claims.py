@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from diptych.data.scenes.captions import LIE, NOUNS
 from diptych.data.scenes.referring import EXTREMES, is_outermost
-from diptych.data.scenes.relations import PREDICATES, Facts, members
+from diptych.data.scenes.relations import PREDICATES, Facts, members, relations_of
 from diptych.data.scenes.words import DIRECTIONS, GROUNDS, NUMBERS, SYNONYMS
 from diptych.data.scenes.world import SHAPES, VALUES, Scene
 
@@ -134,6 +134,16 @@ def check(caption: str | Reading, scene: Scene) -> Claims:
         said.words,
         tuple(said.unread),
     )
+
+
+def scene_tuples(scene: Scene) -> Tuples:
+    """The scene graph as `Reading.tuples` has a caption: its things, their attributes and every relation that holds."""
+    found: Tuples = set()
+    for thing in scene.things:
+        found |= {(thing.shape,), *((thing.shape, value) for value in (thing.size, thing.color, thing.material))}
+    for relation in relations_of(Facts(scene)):
+        found.add((scene.things[relation.subject].shape, relation.predicate, scene.things[relation.object].shape))
+    return found
 
 
 def _matched(things: Sequence[Claimed], facts: Facts) -> int:

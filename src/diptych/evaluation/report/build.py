@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.data.annotate import annotate
 from diptych.data.curate.steps import StepReport
 from diptych.data.store import Dataset, image_source
 from diptych.evaluation.judged import Case, Judged
@@ -33,8 +35,8 @@ from diptych.evaluation.report.sections import (
 )
 from diptych.evaluation.retrieve import Direction, RetrievalResult
 from diptych.evaluation.zero_shot import ZeroShotResult
-from diptych.images import BadImage, read_bytes
-from diptych.types import Sample
+from diptych.images import BadImage, decode, read_bytes
+from diptych.types import Object, Sample
 
 SHOWN = 5  # answers of each query
 MAIN = {  # the number that a task's summary tells
@@ -45,6 +47,7 @@ MAIN = {  # the number that a task's summary tells
     "segment": "segment/miou",
     "draw": "draw/things_f1",
 }
+BOXED = 320  # pixels of the longer side of a picture with boxes
 TEXT_EXAMPLES, PICTURE_EXAMPLES, FAILURES, MAP_PAIRS, STEP_EXAMPLES = 6, 6, 4, 84, 6
 
 
@@ -131,7 +134,7 @@ def judged_sections(result: Judged, dataset: Dataset, *, model: str = "", seed: 
 def _examples(cases: Sequence[Case], dataset: Dataset) -> list[Example]:
     sure = ["" if case.confidence is None else f", confidence {case.confidence:.2f}" for case in cases]
     return [
-        Example(picture, case.asked, case.said, case.truth, f"{case.score:.2f}{how}")
+        Example(case.drawn or _boxed(picture, case.things), case.asked, case.said, case.truth, f"{case.score:.2f}{how}")
         for case, picture, how in zip(cases, _pictures(dataset, [case.row for case in cases]), sure)
     ]
 
@@ -263,6 +266,21 @@ def _draw(count: int, wanted: int, rng: np.random.Generator) -> list[int]:
 def _pictures(dataset: Dataset, rows: Sequence[int]) -> list[bytes]:
     """The encoded pictures of some rows; empty where one cannot be read."""
     return [_encoded(sample) for sample in dataset.take(list(rows), fields={"images"})]
+
+
+def _boxed(picture: bytes, things: Sequence[Object]) -> bytes:
+    """The encoded picture with the boxes drawn on it, large enough for their names."""
+    if not (picture and things):
+        return picture
+    try:
+        image = decode(picture)
+    except BadImage:
+        return b""
+    scale = BOXED / max(image.size)
+    buffer = io.BytesIO()
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    annotate(image, things, size).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _encoded(sample: Sample) -> bytes:

@@ -28,7 +28,7 @@ class Metric:
     def write(self, value: float) -> str:
         """One value with its unit."""
         if self.kind in ("share", "error"):
-            return f"{100 * value:.1f} %" if value >= 0.001 or value == 0 else f"{100 * value:.2g} %"
+            return f"{100 * value:.1f} %" if abs(value) >= 0.001 or abs(value) < 1e-6 else f"{100 * value:.2g} %"
         return f"{value:,.0f}" if value == int(value) else f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
     def write_short(self, value: float) -> str:
@@ -36,12 +36,14 @@ class Metric:
         return f"{100 * value:.0f} %" if self.kind in ("share", "error") and value else f"{value:,.0f}"
 
     def interval(self, estimate: Estimate) -> str:
-        """Both ends of the interval; a share's unit is left to the value before it."""
+        """Both ends of the interval, a share's unit left to the value before it; "not known" if they are NaN."""
+        if math.isnan(estimate.low):
+            return "not known"
         return " – ".join(self.write(end).removesuffix(" %") for end in (estimate.low, estimate.high))
 
     def axis(self, estimates: list[Estimate]) -> float:
         """The right end of a scale from 0 (or rank 1) that holds all estimates and their chance levels."""
-        top = max([e.high for e in estimates] + [e.chance or 0.0 for e in estimates])
+        top = max(end for e in estimates for end in (e.value, e.high, e.chance or 0.0) if not math.isnan(end))
         if self.kind in ("share", "error"):
             return next((end for end in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8) if top <= end), 1.0)
         return max(top, 2.0 if self.kind == "rank" else 1e-9)
@@ -52,8 +54,8 @@ class Metric:
         return round(100 * min(max(at, 0.0), 1.0), 2)
 
     def beats_chance(self, estimate: Estimate) -> bool | None:
-        """Whether the whole interval is better than chance; None where chance is not defined."""
-        if estimate.chance is None:
+        """Whether the whole interval is better than chance; None where chance or the interval is not known."""
+        if estimate.chance is None or math.isnan(estimate.low):
             return None
         return estimate.high < estimate.chance if self.lower_is_better else estimate.low > estimate.chance
 
@@ -81,6 +83,9 @@ _KNOWN = {
     "caption/finds_own_picture": Metric("Caption finds its own picture first"),
     "caption/distinct_1": Metric("Distinct words, of all words"),
     "caption/distinct_2": Metric("Distinct pairs of words, of all"),
+    "caption/claims_right": Metric("Claims of the caption that are true"),
+    "caption/objects_right": Metric("Things of the scene described rightly"),
+    "caption/tuple_f1": Metric("Things, attributes, relations (tuple F1)"),
     "caption/length": Metric("Words a caption", "number"),
     "answer/accuracy": Metric("Answers, accuracy"),
     "answer/ece": Metric("Confidence is off by (ECE)", "error"),

@@ -75,7 +75,9 @@ def _nothing(section: Any, tools: _Tools) -> dict[str, Any]:
 
 
 def _metric_table(section: MetricTable, tools: _Tools) -> dict[str, Any]:
-    return {"metrics": list(dict.fromkeys(name for row in section.models.values() for name in row))}
+    rows = section.models.values()
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {"metrics": {name: [row[name] for row in rows if name in row] for name in names}}
 
 
 def _loss_curves(section: LossCurves, tools: _Tools) -> dict[str, Any]:
