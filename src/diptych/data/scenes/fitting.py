@@ -17,6 +17,7 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 
 from diptych.data.scenes.render import render_many
+from diptych.data.scenes.styles import GRAPHITE, PAPER, pencil
 from diptych.data.scenes.windows import Stage, Window
 from diptych.data.scenes.world import BACKGROUNDS, Camera, Light, Scene, Thing
 
@@ -27,6 +28,7 @@ GRID = (tuple(0.13 * i for i in range(-4, 5)), (-7.65, -7.4, -7.15), (4.2, 4.45,
 NEAR = 0.3  # cameras of the grid within this of a better one are not tried
 AROUND = 7  # pixels about each, from whose mean it is told what the ground's pattern is
 MOST_STARTS = 400  # of the grid, among which they are chosen
+BLANK = np.float32(255 * 0.78)  # grey level from which a sketched ground is left white
 UNLIKE = 12  # half grey levels beyond which it does not matter how much a pixel differs
 TOLERANCE = 12.0  # c of the loss, in grey levels
 DOUBTS = np.array([0.6] * 3 + [1.0] * 3)  # how far camera and lamp are expected to move, in world units
@@ -36,6 +38,9 @@ STEPS = np.array([0.02] * 3 + [0.1] * 3)  # of the derivatives by camera and lam
 THING_STEPS = np.array([0.02, 0.02, 0.05])  # and by x, y and turn of a thing
 FARTHEST = 0.5  # that anything moves in one step
 LAMP = Light((-4.5, -4.0, 8.0))
+CAMERA = Camera()
+CAMERA_ROOM, LAMP_ROOM = np.array([0.7, 0.5, 0.7]), np.array([1.7, 1.7, 1.0])  # about the middle ones, world units
+FARTHER = (1.0, 1.6)  # how much farther off cameras are than the middle one
 STARTS, BEST = 6, 3  # cameras of the grid that are made better a little, and then more
 SPREADS = (1.0, 1.1, 1.2, 1.35, 1.5)
 
@@ -45,6 +50,11 @@ def shrink(image: Array, size: int) -> Array:
     if len(image) == size:
         return image
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BOX))
+
+
+def reduced(image: Array, size: int, style: str) -> Array:
+    """The picture with at most `size` pixels a side; a sketch as it is, since its strokes are one pixel wide."""
+    return image if style == "sketch" else shrink(image, min(len(image), size))
 
 
 def drawn(scenes: Sequence[Scene], size: int) -> Array:
@@ -63,9 +73,10 @@ def find_grounds(image: Array, style: str) -> list[Scene]:
 
     The best of a grid of cameras for each texture, made better by steps; no two are nearly the same.
     """
-    small = shrink(image, SMALL).astype(np.float32)
+    small = reduced(image, SMALL, style).astype(np.float32)
     scenes, pictures = _grounds(style)
-    apart = _pattern(small[None])[0] - pictures
+    tones = shrink(unhatched(image) if style == "sketch" else image, SMALL)
+    apart = _pattern(tones[None], style)[0] - pictures
     order = np.argsort(np.minimum(np.abs(apart, out=apart), UNLIKE, out=apart).sum(axis=(1, 2), dtype=np.int32))
     starts: list[int] = []
     for i in order[:MOST_STARTS].tolist():
@@ -109,8 +120,7 @@ def fit_all(scene: Scene, image: Array, rounds: int, tolerance: float = TOLERANC
         old = cost(base, now)
         for _ in range(3):
             move = np.linalg.solve(left + 0.01 * damping * np.diag(np.diag(left)), right)
-            numbers = now + np.clip(move, -FARTHEST, FARTHEST)
-            numbers[5] = max(numbers[5], 5.0)
+            numbers = _likely(now + np.clip(move, -FARTHEST, FARTHEST))
             picture = drawn([_with_numbers(scene, numbers)], size)[0]
             if cost(picture, numbers) < old:
                 now, base, damping = numbers, picture, damping / 4
@@ -121,6 +131,14 @@ def fit_all(scene: Scene, image: Array, rounds: int, tolerance: float = TOLERANC
         if np.abs(move / doubt).max() < 0.02:
             break
     return _with_numbers(scene, now)
+
+
+def _likely(numbers: Array) -> Array:
+    """With camera and lamp where the world may have them: the farther off the camera, the higher it is."""
+    spread = float(np.clip(np.hypot(numbers[1], numbers[2]) / np.hypot(*CAMERA.position[1:]), *FARTHER))
+    middle = np.array([*(spread * np.array(CAMERA.position)), *LAMP.position])
+    room = np.array([*(spread * CAMERA_ROOM), *LAMP_ROOM])
+    return np.concatenate([np.clip(numbers[:6], middle - room, middle + room), numbers[6:]])
 
 
 def _slopes(scene: Scene, base: Array) -> Array:
@@ -252,11 +270,30 @@ def _with_numbers(scene: Scene, numbers: Array) -> Scene:
     )
 
 
-def _pattern(pictures: Array) -> Array:
+def _pattern(pictures: Array, style: str) -> Array:
     """How pictures [N, S, S, 3] differ from their own surroundings, in half grey levels: light and lamps do not matter;
-    int16 [N, S, S]."""
-    grey = pictures.mean(axis=-1)
+    int16 [N, S, S]. Where a sketch leaves the paper white, there is none."""
+    grey = pictures.mean(axis=-1, dtype=np.float32)
+    if style == "sketch":
+        grey = np.minimum(grey, BLANK)
     return np.asarray(2 * (grey - uniform_filter(grey, (0, AROUND, AROUND))), np.int16)
+
+
+def unhatched(image: Array) -> Array:
+    """The tones, uint8 [S, S, 3], that a sketched ground stands for: what is left when the strokes are taken away.
+
+    How dense the strokes are at each pixel is read from even greys drawn with them.
+    """
+    span = float((PAPER - GRAPHITE).sum())
+    amount = (PAPER - image).sum(axis=-1) / span
+    tones = np.full(amount.shape, 255.0)
+    for dark, least in ((0.5, 0.0), (0.8, 0.62)):  # above which a second sheet of strokes is laid
+        even = np.full((1, *image.shape), 255 * (1 - dark), np.uint8)
+        sheet = pencil(even, np.zeros(even.shape[:3], bool), np.zeros(even.shape[:3], np.float32))[0]
+        density = np.maximum((PAPER - sheet).sum(axis=-1) / span, 0.02) / (dark - (1 - BLANK / 255))
+        found = 1 - BLANK / 255 + amount / density
+        tones = np.where(found > least, 255 * (1 - found), tones)
+    return np.repeat(np.clip(tones, 0, 255).astype(np.uint8)[..., None], 3, axis=-1)
 
 
 @cache
@@ -266,6 +303,6 @@ def _grounds(style: str) -> tuple[list[Scene], Array]:
     for texture, spread in product(BACKGROUNDS, SPREADS):
         for x, y, z in product(*GRID):
             camera = Camera((x * spread, y * spread, z * spread))
-            scenes.append(Scene((), camera, (LAMP,), texture, style))
-    parts = [_pattern(drawn(scenes[i : i + 100], SMALL)) for i in range(0, len(scenes), 100)]
-    return scenes, np.concatenate(parts)
+            scenes.append(Scene((), camera, (LAMP,), texture, "photo" if style == "sketch" else style))
+    parts = [_pattern(drawn(scenes[i : i + 100], SMALL), style) for i in range(0, len(scenes), 100)]
+    return [replace(scene, style=style) for scene in scenes], np.concatenate(parts)

@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.scenes.fitting import TOLERANCE, compare, find_grounds, fit_all, loss, shrink
+from diptych.data.scenes.fitting import TOLERANCE, compare, find_grounds, fit_all, loss, reduced, shrink
 from diptych.data.scenes.render import render
 from diptych.data.scenes.segment import Guess, evidence, guesses
 from diptych.data.scenes.view import View
-from diptych.data.scenes.windows import Stage
+from diptych.data.scenes.windows import Stage, Window
 from diptych.data.scenes.world import ATTRIBUTES, MATERIALS, SHAPES, SIZES, STYLES, Scene, Thing
 from diptych.types import InputError
 
 Array = np.ndarray[Any, Any]
 
-LARGEST = 128  # pictures are read at no more than this many pixels a side
+LARGEST = 128  # pictures are read at no more than this many pixels a side, sketches excepted
 FITTED_AT = 48  # pixels a side where camera and things are first fitted together
 WRONG = 0.1  # loss of a pixel that is not explained
 REPEATS = 2  # of guessing and deciding, at most
@@ -39,7 +39,7 @@ EXPLAINED = 0.05  # loss of a pixel, on average, with which the first ground is 
 SURE = 0.06  # loss about a thing, for each of its pixels, with which its attributes are not questioned
 ROUGH, ROUGHEST = 5.0, 40.0  # tolerance beside the median difference of the ground, and the most, in grey levels
 COARSE = 24.0  # grey levels that a first guess may be off
-TURNS = tuple(i * pi / 16 for i in range(8))  # of cubes, which look the same after a quarter
+TURNS = tuple(i * pi / 8 for i in range(4))  # of cubes, which look the same after a quarter
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ def parse(image: Array, style: str = "photo") -> list[Seen]:
         raise InputError(f"parse: expected a square picture of at least 32 pixels: {image.shape[1]} x {image.shape[0]}")
     if style not in STYLES:
         raise InputError(f"parse: no style '{style}'; there are {', '.join(STYLES)}")
-    small = shrink(image, min(len(image), LARGEST))
+    small = reduced(image, LARGEST, style)
     return _seen(parse_scene(small, style), small, len(image) / len(small))
 
 
@@ -95,7 +95,7 @@ def parse_scene(image: Array, style: str) -> Scene:
     best, least = first, float("inf")
     for i, ground in enumerate(grounds):
         scene = _read(fit_all(ground, target, 2) if i else first, image, tolerance)
-        value = float(loss(render(scene, len(image)).image - target, tolerance).mean())
+        value = _total(scene, target, tolerance)
         if value < least:
             best, least = scene, value
         if least < EXPLAINED:
@@ -116,20 +116,33 @@ def _read(ground: Scene, image: Array, tolerance: float) -> Scene:
     nothing changes.
     """
     target = image.astype(np.float32)
-    scene = _add(ground, shrink(image, min(len(image), GUESSED_AT)), tolerance)
-    small = shrink(image, min(len(image), FITTED_AT)).astype(np.float32)
-    scene = fit_all(fit_all(scene, small, 3, max(COARSE, tolerance)), target, 2, tolerance)
+    scene = _add(ground, reduced(image, GUESSED_AT, ground.style), tolerance)
+    small = reduced(image, FITTED_AT, ground.style).astype(np.float32)
+    scene = fit_all(fit_all(scene, small, 3, max(COARSE, tolerance)), target, 3, tolerance)
     for _ in range(REPEATS):
         names = _names(scene)
-        scene = _add(scene, image, tolerance)
-        doubtful = _doubtful(scene, target, tolerance)
-        if any(doubtful):
-            some = [_variants(thing, scene) if doubt else [thing] for thing, doubt in zip(scene.things, doubtful)]
-            scene = _decide(scene, target, some, tolerance)
-        scene = _without_idle(fit_all(scene, target, 2, tolerance), target, tolerance)
+        scene = _decided(_add(scene, image, tolerance), target, tolerance)
         if _names(scene) == names:
             break
+    fewer = _without_pieces(scene, target, tolerance)
+    if len(fewer.things) < len(scene.things):
+        other = _decided(_add(_decided(fewer, target, tolerance), image, tolerance), target, tolerance)
+        if _total(other, target, tolerance) < _total(scene, target, tolerance):
+            scene = other
     return scene
+
+
+def _total(scene: Scene, target: Array, tolerance: float) -> float:
+    return float(loss(render(scene, len(target)).image - target, tolerance).mean())
+
+
+def _decided(scene: Scene, target: Array, tolerance: float) -> Scene:
+    """The scene with what else might look like its doubtful things where that comes closer, fitted to the picture."""
+    doubtful = _doubtful(scene, target, tolerance)
+    if any(doubtful):
+        some = [_variants(thing, scene) if doubt else [thing] for thing, doubt in zip(scene.things, doubtful)]
+        scene = _decide(scene, target, some, tolerance)
+    return _without_idle(fit_all(scene, target, 2, tolerance), target, tolerance)
 
 
 def _names(scene: Scene) -> list[str]:
@@ -147,6 +160,25 @@ def _doubtful(scene: Scene, target: Array, tolerance: float) -> list[bool]:
     ]
 
 
+def _without_pieces(scene: Scene, target: Array, tolerance: float) -> Scene:
+    """Without doubtful things beside larger doubtful ones of the same colour: they may be pieces of one thing."""
+    stage, doubtful = Stage(scene, len(target)), _doubtful(scene, target, tolerance)
+    regions = [stage.region([thing]) for thing in scene.things]
+    area = [(rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in regions]
+    unsure = [i for i, doubt in enumerate(doubtful) if doubt]
+    pieces = {
+        i
+        for i in unsure
+        for k in unsure
+        if area[k] > area[i] and scene.things[k].color == scene.things[i].color and _meet(regions[i], regions[k])
+    }
+    return replace(scene, things=tuple(thing for i, thing in enumerate(scene.things) if i not in pieces))
+
+
+def _meet(a: Window, b: Window) -> bool:
+    return all(p.start < q.stop and q.start < p.stop for p, q in zip(a, b))
+
+
 def _add(scene: Scene, image: Array, tolerance: float) -> Scene:
     """The scene with things where the picture differs from it."""
     size = min(len(image), GUESSED_AT)
@@ -154,7 +186,7 @@ def _add(scene: Scene, image: Array, tolerance: float) -> Scene:
     wrong = loss(small.astype(np.float32) - bare, tolerance)
     if wrong.sum() < LEAST_WRONG:
         return scene
-    values = evidence(small, bare, scene.style)
+    values = evidence(small, bare, scene.style, len(image) if scene.style == "sketch" else size)
     if scene.things:  # what is there is explained, well or badly: more is looked for only where it is badly
         values = np.where(wrong.reshape(-1, 1) > WRONG, values, np.minimum(values, 0))
     found = guesses(values, scene, LEAST_GAIN)

@@ -15,6 +15,7 @@ import numpy as np
 
 from diptych.data.scenes.batch import Rays, boxes_of, fill, frames_of, meet, things_of
 from diptych.data.scenes.dials import Dials
+from diptych.data.scenes.fitting import shrink
 from diptych.data.scenes.render import render_many
 from diptych.data.scenes.sampling import sample_scene
 from diptych.data.scenes.shapes import FAR
@@ -43,18 +44,19 @@ class Guess:
     gains: list[float]
 
 
-def evidence(image: Array, bare: Array, style: str) -> Array:
+def evidence(image: Array, bare: Array, style: str, drawn_at: int) -> Array:
     """How much more likely each pixel is on a thing of each look of `LOOKS` than on the ground, in nats.
 
     Args:
         image: uint8 [S, S, 3].
         bare: the ground without things, uint8 [S, S, 3].
         style: of the picture.
+        drawn_at: pixels a side that the picture had when it was drawn.
 
     Returns:
         float32 [S * S, len(LOOKS)], within -`STRONGEST`..`STRONGEST`.
     """
-    looks, ground = _counts(style, len(image))
+    looks, ground = _counts(style, len(image), drawn_at)
     of_look = looks[_color_bins(image)]
     bins, total = _ground_bins(image, bare)
     of_ground = ground[bins] - np.log(total)
@@ -191,21 +193,23 @@ def _ground_bins(image: Array, bare: Array) -> tuple[Array, Array]:
 
 
 @cache
-def _counts(style: str, size: int) -> tuple[Array, Array]:
+def _counts(style: str, size: int, drawn_at: int) -> tuple[Array, Array]:
     """Log densities of pixels: on things of each look, by colour [LEVELS^3, looks]; on the ground, by its bins."""
     dials = Dials(n=LESSONS, seed=SEED, style=style, objects="4-7", size=max(size, 32))  # type: ignore[arg-type]
     scenes = [sample_scene(dials, i) for i in range(LESSONS)]
-    pictures = render_many(scenes, size)
-    empty = render_many([replace(scene, things=()) for scene in scenes], size)
+    pictures = render_many(scenes, drawn_at)
+    empty = render_many([replace(scene, things=()) for scene in scenes], drawn_at)
+    middle = (2 * np.arange(size) + 1) * drawn_at // (2 * size)
     looks = np.zeros((LEVELS**3, len(LOOKS)))
     ground = np.zeros(RATIOS * TINTS * TINTS)
     for scene, picture, bare in zip(scenes, pictures, empty):
-        ids = picture.ids.ravel()
-        colors = _color_bins(picture.image)
+        ids = picture.ids[np.ix_(middle, middle)].ravel()
+        image = shrink(picture.image, size)
+        colors = _color_bins(image)
         of = np.array([LOOKS.index((thing.color, thing.material)) for thing in scene.things])
         on = ids >= 0
         np.add.at(looks, (colors[on], of[ids[on]]), 1)
-        bins, _ = _ground_bins(picture.image, bare.image)
+        bins, _ = _ground_bins(image, shrink(bare.image, size))
         np.add.at(ground, bins[~on], 1)
     looks = _smooth(looks.reshape(LEVELS, LEVELS, LEVELS, -1), 3)
     ground = _smooth(ground.reshape(RATIOS, TINTS, TINTS), 3)

@@ -231,12 +231,20 @@ class _Places:
         return [part.reshape(h, w, *values.shape[1:]) for part, h, w in zip(parts, self.height, self.width)]
 
     def on_sheets(self, image: Array, things: Array, lines: Array) -> Array:
-        """The windows drawn with pencils; strokes lie where they lie in the whole picture."""
-        count, size = self.view.shape[1], self.size
-        place = self.window * (size * size) + self.at
-        sheets = [np.zeros((count * size * size, *v.shape[1:]), v.dtype) for v in (image, things, lines)]
-        for sheet, values in zip(sheets, (image, things, lines)):
-            sheet[place] = values
-        shape = (count, size, size)
+        """The windows drawn with pencils. Strokes lie where they lie in the whole picture: windows are drawn in their
+        places there, together on a sheet where they do not overlap."""
+        free: list[Array] = []
+        sheet = []
+        for left, top, right, bottom in self.view.T.tolist():
+            own = next((i for i, taken in enumerate(free) if not taken[top:bottom, left:right].any()), len(free))
+            if own == len(free):
+                free.append(np.zeros((self.size, self.size), bool))
+            free[own][top:bottom, left:right] = True
+            sheet.append(own)
+        place = np.array(sheet, np.intp)[self.window] * self.size**2 + self.at
+        shape = (len(free), self.size, self.size)
+        sheets = [np.zeros((shape[0] * self.size**2, *v.shape[1:]), v.dtype) for v in (image, things, lines)]
+        for values, whole in zip((image, things, lines), sheets):
+            whole[place] = values
         drawn = pencil(sheets[0].reshape(*shape, 3), sheets[1].reshape(shape), sheets[2].reshape(shape))
         return np.asarray(drawn.reshape(-1, 3)[place])
