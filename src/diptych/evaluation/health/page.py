@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from diptych.evaluation.health.finding import Curve, Finding, percent
+from diptych.evaluation.health.finding import Curve, Finding, percent, points
 from diptych.evaluation.health.run import Health
 from diptych.evaluation.report import render
 from diptych.evaluation.report.build import environment as facts
@@ -65,7 +65,7 @@ def page(health: Health, command: str = "") -> str:
     if curves:
         parts.append((Section(title="Curves"), look.get_template("curves.html").render(curves=curves)))
     if shown:
-        note = "What went wrong by most, of red rows first. A wrong label is as likely as a weak model: look."
+        note = "What went wrong by most, first in the red rows of each test. Look whether it is the model or the label."
         parts.append(
             (Section(title="Worst failures", note=note), look.get_template("failures.html").render(rows=shown))
         )
@@ -120,7 +120,7 @@ def written(finding: Finding, value: float) -> str:
     if finding.unit == "share":
         return f"{100 * value:.0f} %"
     if finding.unit == "points":
-        return f"{100 * value + 0.0:.0f} points".replace("-0 ", "0 ")
+        return f"{'-' if round(100 * value) < 0 else ''}{points(value)}"
     number = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
     return f"{number} {finding.unit}"
 
@@ -129,7 +129,10 @@ def interval(finding: Finding, estimate: Estimate) -> str:
     """Both ends, without the unit; "" where nothing was drawn by lot."""
     if estimate.low == estimate.high and estimate.n <= 1:
         return ""
-    low, high = (written(finding, end).removesuffix(finding.unit).removesuffix("%").strip() for end in estimate[1:3])
+    low, high = (
+        written(finding, end).removesuffix(finding.unit).removesuffix("%").removesuffix("point").strip()
+        for end in estimate[1:3]
+    )
     return f"{low} – {high}"
 
 
@@ -187,8 +190,8 @@ def curve_svg(curve: Curve) -> Markup:
         parts.append(f'<polyline points="{dashed}" fill="none" stroke="var(--muted)" stroke-dasharray="4 3"/>')
         x, y = curve.line[-1]
         parts.append(f'<text x="{across(x)}" y="{up(y) + 12}" text-anchor="end">{escape(curve.line_name)}</text>')
-    points = " ".join(f"{across(x)},{up(e.value)}" for x, e in zip(curve.x, curve.y))
-    parts.append(f'<polyline points="{points}" fill="none" stroke="var(--series-0)" stroke-width="2"/>')
+    path = " ".join(f"{across(x)},{up(e.value)}" for x, e in zip(curve.x, curve.y))
+    parts.append(f'<polyline points="{path}" fill="none" stroke="var(--series-0)" stroke-width="2"/>')
     ticks = curve.ticks or [f"{x:.2g}" for x in curve.x]
     shown = -1e9
     for x, estimate, tick in zip(curve.x, curve.y, ticks):
