@@ -82,7 +82,7 @@ def evaluate_caption(
         estimates,
         {name: Values.of(kept, [0] * len(kept), numbers) for name, numbers in each.items()},
         [
-            Case(row, score, "", reply.text, " | ".join(references[row]), reply.confidence)
+            Case(row, score, "", reply.text, "\n".join(references[row]), reply.confidence)
             for row, score, reply in zip(kept, each["caption/cider_d"].tolist(), found.replies)
         ],
         list(found.rejected),

@@ -151,7 +151,7 @@ def _refer(
             row, unit, box = some[i]
             best = max(boxes, key=lambda one: one.score, default=None)
             overlap = 0.0 if best is None else float(box_iou([best.box], [box])[0])
-            said, sure = ("nothing", None) if best is None else (f"IoU {overlap:.2f}", best.score)
+            said, sure = ("nothing", None) if best is None else ("the box “found”", best.score)
             things = [Object("true", box)] if best is None else [Object("found", best.box), Object("true", box)]
             cases.append((Case(row, overlap, phrase, said, "", sure, things), unit))
     return sorted(cases, key=lambda case: (case[0].row, case[1]))

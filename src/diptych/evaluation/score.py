@@ -46,7 +46,7 @@ def score_captions(
     rows = list(range(len(ids)))
     values = {name: Values.of(rows, [0] * len(rows), numbers) for name, numbers in each.items()}
     cases = [
-        Case(row, score, f"picture {id}", said[id], " | ".join(references[id]))
+        Case(row, score, f"picture {id}", said[id], "\n".join(references[id]))
         for row, id, score in zip(rows, ids, each["caption/cider_d"].tolist())
     ]
     return Judged("caption", estimates, values, cases, [], {"picture without a prediction": missing}, None, notes)

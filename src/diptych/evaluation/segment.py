@@ -15,7 +15,7 @@ from diptych.evaluation.judged import Case, Judged, Values, none_left
 from diptych.evaluation.metrics.intervals import bootstrap_of_sums, mean_interval
 from diptych.evaluation.metrics.segmentation import confusion, iou_counts, iou_of_sums, mask_iou, mean_iou
 from diptych.tasks.segment import segment
-from diptych.types import InputError, Mask, Rejected, Sample
+from diptych.types import InputError, Mask, Object, Rejected, Sample
 
 PICTURES_AT_ONCE = 4  # a score map of each phrase is held for each
 BACKGROUND = 0.5  # a pixel belongs to no class if none is this likely
@@ -87,7 +87,7 @@ def evaluate_segment(
             values[f"segment/{name}"] = value
             estimates[f"segment/{name}"] = mean_interval(value.numbers, rng, groups=value.rows)
     pictures = [
-        Case(row, float(mean_iou(table)), "all classes", f"mean IoU {mean_iou(table):.2f}", "")
+        Case(row, float(mean_iou(table)), "all classes", _shares(table, 0, names), _shares(table, 1, names))
         for row, table in tables.items()
     ]
     skipped = {"sample without a mask": len(samples) - len(rows)}
@@ -106,12 +106,24 @@ def _classes(sample: Sample, names: Sequence[str], scores: Sequence[NDArray[np.f
     return table
 
 
+def _shares(table: NDArray[np.int64], axis: int, names: Sequence[str]) -> str:
+    """How many pixels each class has, predicted (axis 0) or true (1)."""
+    sizes = zip(names, table.sum(axis=axis)[1:].tolist())
+    return ", ".join(f"{size:,} {name}" for name, size in sizes if size) or "nothing"
+
+
 def _cases(row: int, sample: Sample, scores: Sequence[NDArray[np.float32]]) -> list[tuple[Case, int]]:
     """Of each expression its IoU, and its number in the sample."""
     cases = []
     for unit, ((phrase, truth), score) in enumerate(zip(_referring(sample), scores)):
-        overlap = float(mask_iou((score >= BACKGROUND)[None], masks.decode(truth)[None])[0])
-        cases.append((Case(row, overlap, phrase, f"IoU {overlap:.2f}", ""), unit))
+        inside = score >= BACKGROUND
+        overlap = float(mask_iou(inside[None], masks.decode(truth)[None])[0])
+        said, found = "nothing", masks.encode(inside)
+        things = [Object("true", masks.box(truth))]
+        if inside.any():
+            said = f"the tinted pixels, {inside.sum():,}"
+            things = [Object("found", None, found), *things]
+        cases.append((Case(row, overlap, phrase, said, f"{masks.area(truth):,} pixels", None, things), unit))
     return cases
 
 

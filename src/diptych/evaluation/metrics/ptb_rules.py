@@ -1,8 +1,8 @@
 """What the caption tokenizer takes for one token: a list of patterns; where several match, the longest wins.
 
-Written from experiments with the tokenizer of COCO caption evaluation (Stanford's PTBTokenizer 3.4.1 as pycocoevalcap 1.2
-runs it), not from its source: its abbreviations and contractions were found by asking it about every word of up to four
-letters and a large word list, its character classes by asking about every character, its grammar by random strings.
+Written from experiments with the tokenizer of COCO caption evaluation (Stanford's PTBTokenizer 3.4.1 as pycocoevalcap
+1.2 runs it), not from its source: its abbreviations and contractions were found by asking it about every word of up to
+four letters and a large word list, its character classes by asking about every character, its grammar by random strings.
 `tests/golden/tokenizer.py` makes the captions that it is held to.
 """
 
@@ -82,11 +82,12 @@ class _Shapes(dict[int, str]):
 _SHAPES = _Shapes()
 
 _ABBREVIATIONS = """
-    adj adm adv al ala alex apr ariz assn asst atty aug ave bhd bldg blvd brig bros calif capt cf cie cmdr co col colo comdr
-    conn corp cos cpl ct dak dec dept det dr drs elec ens esq est etc ext feb fla fri ft ga gen gov govs hon inc ind insp
-    intl invt jan jos jr jul jun kan kans ky lt ltd maj mar md messrs mfg mich minn mlle mme mo mon mont mr mrs ms msgr mt
-    mtg natl neb nev nov oct okla penn pfc ph plc ppte ppty pres prof pte ptes pty ptys pvt rd rep reps rev rt sen sens sep
-    sept seq sfc sgt spc sq sr st ste supt sys tel tenn thu tue tues univ va vs vt wed wis wisc wm wyo"""
+    adj adm adv al ala alex apr ariz assn asst atty aug ave bhd bldg blvd brig bros calif capt cf cie cmdr co col
+    colo comdr conn corp cos cpl ct dak dec dept det dr drs elec ens esq est etc ext feb fla fri ft ga gen gov govs
+    hon inc ind insp intl invt jan jos jr jul jun kan kans ky lt ltd maj mar md messrs mfg mich minn mlle mme mo mon
+    mont mr mrs ms msgr mt mtg natl neb nev nov oct okla penn pfc ph plc ppte ppty pres prof pte ptes pty ptys pvt
+    rd rep reps rev rt sen sens sep sept seq sfc sgt spc sq sr st ste supt sys tel tenn thu tue tues univ va vs vt
+    wed wis wisc wm wyo"""
 _STATES = "Ark Az Del Ill La Mass Miss Ore Pa Tex Wash"  # abbreviations only with this capital
 _BEFORE_NUMBERS = "art ca fig figs no nos op pp prop"
 _FILES = (
@@ -112,6 +113,7 @@ _NO_LETTER = f"(?:[^A-Za-z{LETTER}{MARK}]|$)"
 _NO_DIGIT_OR_LETTER = "(?![A-Za-z0-9])"
 _SLASHED = rf"{_W}+(?:-{_L}+)?"
 _GAP = "[- \xa0]"  # in telephone numbers
+_AREA = rf"\([0-9]{{2,3}}\)[ \xa0]?|\+{{0,2}}(?:[0-9]{{2,4}}{_GAP})?[0-9]{{2,4}}{_GAP}"
 _TAG_NAME = "[A-Za-z][A-Za-z0-9_:.-]*"
 _URL, _URL_END = r"[^\s\"<>|()]", r"[^\s\"<>|.!?(){},-]"
 _HOST = r"[^\s\"`'<>|.!?(){},"
@@ -152,10 +154,7 @@ _RULES = [
     (r"[-+]?(?:[0-9]*(?:[.:,٫][0-9]+)+|[0-9]+)", ""),
     (r"(?:[0-9]{1,4}[- \xa0])?[0-9]{1,4}[/⁄][0-9]{1,4}", ""),
     (r"[0-9]{1,2}[-/][0-9]{1,2}[-/][0-9]{2,4}", ""),
-    (
-        rf"(?:\([0-9]{{2,3}}\)[ \xa0]?|\+{{0,2}}(?:[0-9]{{2,4}}{_GAP})?[0-9]{{2,4}}{_GAP})[0-9]{{3,4}}{_GAP}?[0-9]{{3,5}}",
-        "",
-    ),
+    (rf"(?:{_AREA})[0-9]{{3,4}}{_GAP}?[0-9]{{3,5}}", ""),
     (r"\+{0,2}(?:[0-9]{2,4}\.)?[0-9]{2,4}\.[0-9]{3,4}\.[0-9]{3,5}", ""),
     # of the web: tags, entities, addresses, names, topics
     (r"<[!?][A-Za-z-][^>\r\n]*>|</?" + _TAG_NAME + " *>", ""),

@@ -7,7 +7,7 @@ of each picture: `iou_counts` with `iou_of_sums`, `panoptic_counts` with `pq_of_
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from hotcoco import metrics
@@ -40,8 +40,10 @@ def confusion(predicted: LabelMap, truth: LabelMap, classes: int, ignore: int = 
             raise InputError(f"label maps: expected whole numbers, got {values.dtype} as {name} labels")
     if guesses.size == 0:
         return np.zeros((classes, classes), dtype=np.int64)
+    # Pixels may be counted in any order: column by column where they lie so, as decoded COCO masks do.
+    order: Literal["F", "C"] = "F" if labels.flags.f_contiguous and guesses.flags.f_contiguous else "C"
     try:
-        counts = metrics.pixel_confusion(labels, guesses, classes, ignore_index=ignore)
+        counts = metrics.pixel_confusion(labels.ravel(order), guesses.ravel(order), classes, ignore_index=ignore)
     except ValueError as wrong:
         raise InputError(f"label maps: {wrong}") from wrong
     return np.asarray(counts).astype(np.int64)

@@ -47,6 +47,14 @@ MAIN = {  # the number that a task's summary tells
     "segment": "segment/miou",
     "draw": "draw/things_f1",
 }
+SCORES = {  # what the score of an example is
+    "caption": "CIDEr-D",
+    "answer": "accuracy",
+    "match": "1 where the true caption is preferred, 0 where a wrong one is",
+    "detect": "IoU with the true box or, for all classes, the share of things that were found",
+    "segment": "IoU with the true mask or, for all classes, mean IoU",
+    "draw": "F1 of the things in the picture or, where they are not known, CLIPScore",
+}
 BOXED = 320  # pixels of the longer side of a picture with boxes
 TEXT_EXAMPLES, PICTURE_EXAMPLES, FAILURES, MAP_PAIRS, STEP_EXAMPLES = 6, 6, 4, 84, 6
 
@@ -121,7 +129,11 @@ def judged_sections(result: Judged, dataset: Dataset, *, model: str = "", seed: 
     whose = f" ({model})" if model else ""
     drawn = [result.cases[i] for i in _draw(len(result.cases), TEXT_EXAMPLES, np.random.default_rng(seed))]
     sections: list[Section] = [
-        Examples(title=f"Examples{whose}", note="Drawn at random, not chosen.", examples=_examples(drawn, dataset)),
+        Examples(
+            title=f"Examples{whose}",
+            note=f"Drawn at random, not chosen. The score is {SCORES[result.task]}.",
+            examples=_examples(drawn, dataset),
+        ),
         Examples(
             title=f"The ten worst{whose}",
             note="The lowest scores, the surest first. Look here first: a wrong label is as likely as a weak model.",

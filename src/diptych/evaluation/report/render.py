@@ -77,7 +77,10 @@ def _nothing(section: Any, tools: _Tools) -> dict[str, Any]:
 def _metric_table(section: MetricTable, tools: _Tools) -> dict[str, Any]:
     rows = section.models.values()
     names = dict.fromkeys(name for row in rows for name in row)
-    return {"metrics": {name: [row[name] for row in rows if name in row] for name in names}}
+    return {
+        "metrics": {name: [row[name] for row in rows if name in row] for name in names},
+        "has_chance": any(estimate.chance is not None for row in rows for estimate in row.values()),
+    }
 
 
 def _loss_curves(section: LossCurves, tools: _Tools) -> dict[str, Any]:
