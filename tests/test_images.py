@@ -17,7 +17,7 @@ import raw_pictures as raw
 from diptych.images import BadImage, decode, decode_plain_jpeg, looks_like_image, read_bytes
 from diptych.types import InputError
 
-pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning", "ignore::UserWarning")
+pytestmark = pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning", "ignore::UserWarning")
 
 
 def corner(image: Image.Image, x: int = 0, y: int = 0) -> tuple[int, ...]:
@@ -133,6 +133,16 @@ def test_bombs_are_refused_before_decoding(monkeypatch):
         decode(raw.bomb())
     with pytest.raises(BadImage, match="too large"):
         decode(small, max_pixels=100)
+
+
+@pytest.mark.parametrize("pillows", [100, 200])  # it would refuse 256 pixels, or warn of them
+def test_the_bound_on_pixels_is_ours_and_not_pillows(monkeypatch, pillows):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillows)
+    for name in ("PNG", "JPEG", "GIF", "BMP", "JPEG2000", "PPM", "QOI"):
+        data = raw.encode(Image.new("RGB", (16, 16)), name)
+        assert decode(data, max_pixels=256).size == (16, 16)
+        with pytest.raises(BadImage, match="16 x 16 pixels, at most 255 are read"):
+            decode(data, max_pixels=255)
 
 
 def test_files_that_cannot_be_read_have_a_reason(tmp_path):

@@ -9,14 +9,17 @@ from __future__ import annotations
 import io
 import re
 import stat
+import struct
 import warnings
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from diptych.types import InputError
 
@@ -46,8 +49,7 @@ _TRANSPOSE = {
 _EXIF_ORIENTATION = 0x0112
 _APP1, _SCAN = b"\xe1", b"\xda"  # the second bytes of JPEG markers
 
-# Pillow's warnings would repeat, once per file, what `decode` handles: its own bound on pixels, damaged metadata.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Pillow's warnings would repeat, once per file, what `decode` handles: damaged metadata.
 warnings.filterwarnings("ignore", message="(Possibly c|C)orrupt EXIF data|Truncated File Read|Metadata Warning")
 
 
@@ -137,6 +139,23 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
+def open_header(data: bytes, formats: Sequence[str] | None = None) -> Image.Image:
+    """What `PIL.Image.open` gives: a picture of which only the header has been read, or any error on hostile bytes.
+
+    Unlike there, no number of pixels is warned of or refused: that is the caller's to judge, as `decode` does.
+    Only in TIFF, WebP and icons does Pillow's own bound, 89 million, still count: it warns, and refuses twice as many.
+    """
+    for name in formats or FORMATS:
+        if name not in _formats():
+            continue
+        factory, accepts = Image.OPEN[name]
+        accepted = accepts is None or accepts(data[:16])
+        if accepted and not isinstance(accepted, str):  # a text says what this build of Pillow lacks
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):  # of another format after all
+                return factory(io.BytesIO(data), "")
+    raise UnidentifiedImageError("no picture of a known format")
+
+
 def looks_like_image(head: bytes) -> bool:
     """Whether the first bytes of a file carry the signature of a picture format."""
     return _SIGNATURE.match(head) is not None
@@ -146,14 +165,14 @@ def _decode_bytes(data: bytes, max_pixels: int, target: int | None) -> Image.Ima
     if not data:
         raise BadImage("image empty", "no bytes")
     try:
-        image = Image.open(io.BytesIO(data), formats=_formats())
+        image = open_header(data)
         _bounded(image, max_pixels)
         if target is not None and image.format in ("JPEG", "MPO") and image.width * image.height > DRAFT_PIXELS:
             image.draft("RGB", (2 * target, 2 * target))
         return _rgb(image, own=True)
     except BadImage:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError) as error:
+    except (Image.DecompressionBombError, MemoryError) as error:  # the first is of TIFF, WebP and icons
         raise BadImage("image too large", str(error)) from None
     except Exception as error:  # on hostile bytes Pillow's decoders raise nearly anything: struct.error, KeyError, ...
         raise BadImage(_why(data), f"{type(error).__name__}: {error}".rstrip(": ")) from None

@@ -18,7 +18,7 @@ from diptych.data.store import image_source
 from diptych.images import decode
 from diptych.types import InputError
 
-pytestmark = pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+pytestmark = pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,7 +5,6 @@ A row without a picture that can be read passes all but the first of these; one 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -19,7 +18,7 @@ from pydantic import Field
 from diptych.config import strict
 from diptych.data.curate.lists import counts
 from diptych.data.curate.steps import Array, Decision, Models, Step, Tools
-from diptych.images import BadImage, decode
+from diptych.images import BadImage, decode, open_header
 
 
 def opened(pictures: Any) -> Iterator[Image.Image | None]:
@@ -152,7 +151,7 @@ def _size(data: bytes | None) -> tuple[int, int] | None:
     if data is None:
         return None
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_header(data) as image:
             width, height = image.size
             turned = Image.Image.getexif(image).get(0x0112, 1) >= 5  # a PNG's own would decode the whole picture
     except Exception:  # on hostile bytes Pillow raises nearly anything

@@ -12,21 +12,19 @@ the picture stays with the others. A picture whose PNG cannot be read is rejecte
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from diptych.data import masks
 from diptych.data.formats.coco_tables import Id, Picture, Tables, find_files, homes, watched
 from diptych.data.formats.places import below, edge_keys, home_of, pictures_root, root_of
 from diptych.data.formats.records import BadRow, checked, maybe, need
 from diptych.data.formats.rows import Row, Rows
-from diptych.images import BadImage, read_bytes
+from diptych.images import BadImage, open_header, read_bytes
 from diptych.types import InputError, Object, Rejected, Sample
 
 NAMES = re.compile(r"(panoptic)(?:_(.+))?\.json")
@@ -136,7 +134,7 @@ def _segments(folder: Path, name: str, picture: Picture) -> np.ndarray[Any, Any]
     try:
         if not path.resolve().is_relative_to(folder.resolve()):
             raise BadRow("path outside the folder", f"{name} leaves {folder}")
-        image = Image.open(io.BytesIO(read_bytes(path)), formats=["PNG"])
+        image = open_header(read_bytes(path), ["PNG"])
         if image.width * image.height > MAX_PIXELS:
             raise BadRow("mask broken", f"{path}: {image.width} x {image.height} pixels")
         if (picture.height, picture.width) not in ((None, None), (image.height, image.width)):
