@@ -15,7 +15,6 @@ from diptych.evaluation.judged import Case, Judged, Predictions, Values, none_le
 from diptych.evaluation.metrics.calibration import auroc, expected_calibration_error
 from diptych.evaluation.metrics.intervals import bootstrap, mean_interval
 from diptych.evaluation.metrics.vqa import exact_match, vqa_accuracy
-from diptych.tasks.answer import answer
 from diptych.types import AnswersQuestions, Estimate, InputError, Question, Reply
 
 ANNOTATORS = 4  # with fewer, VQA accuracy cannot reach 1: one of the given answers is then right
@@ -48,6 +47,8 @@ def evaluate_answer(
     Raises:
         InputError: the model cannot answer, or no sample has a question with an answer and a readable picture.
     """
+    from diptych.tasks.answer import answer  # loads torch, which judging what others said does not need
+
     everything = questions_of(dataset)
     asked = [one for one in everything if not why_not(one.question)]
     if not asked:

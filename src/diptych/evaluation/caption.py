@@ -26,8 +26,6 @@ from diptych.evaluation.metrics.intervals import bootstrap_of_sums, mean_interva
 from diptych.evaluation.metrics.meteor import corpus_meteor, find_meteor_data, meteor
 from diptych.evaluation.metrics.ngrams import ORDER
 from diptych.evaluation.metrics.tokenizer import tokenize
-from diptych.tasks.caption import caption
-from diptych.tasks.embed import embed_images, embed_texts
 from diptych.types import DualEncoder, Estimate, InputError
 
 
@@ -55,6 +53,8 @@ def evaluate_caption(
     Raises:
         InputError: the model writes no captions, or fewer than two samples have captions and a readable picture.
     """
+    from diptych.tasks.caption import caption  # loads torch, which judging what others said does not need
+
     references = [[text for text in texts or () if text.strip()] for texts in dataset.column("captions")]
     rows = [row for row, texts in enumerate(references) if texts]
     if len(rows) < 2:
@@ -168,6 +168,8 @@ def _judged_by(
     judge: Any, dataset: Dataset, written: Sequence[str], judged: _Against, batch_size: int, device: str
 ) -> Part:
     """CLIPScore, RefCLIPScore and the share of captions that find their own picture first."""
+    from diptych.tasks.embed import embed_images, embed_texts
+
     if not isinstance(judge, DualEncoder):
         raise InputError("judge: expected a dual encoder, with a space for both pictures and texts")
     images = embed_images(judge, dataset, batch_size=batch_size, device=device)

@@ -15,7 +15,6 @@ from diptych.evaluation.metrics.detection import average_precision
 from diptych.evaluation.metrics.detection_intervals import average_precision_intervals, match_detections
 from diptych.evaluation.metrics.intervals import mean_interval
 from diptych.evaluation.metrics.referring import box_iou
-from diptych.tasks.detect import detect
 from diptych.types import Detection, InputError, Object, Sample
 
 HIT = 0.5  # IoU from which a box meets another
@@ -43,6 +42,8 @@ def evaluate_detect(
     Raises:
         InputError: the model cannot detect, no sample has objects with boxes, or no picture can be read.
     """
+    from diptych.tasks.detect import detect  # loads torch, which judging what others said does not need
+
     samples = dataset.take(range(len(dataset)), fields={"objects", "regions"})
     names = class_names(samples)
     if not names:
@@ -139,6 +140,8 @@ def _refer(
     model: Any, dataset: Dataset, samples: Sequence[Sample], rows: Sequence[int], batch_size: int, device: str
 ) -> list[tuple[Case, int]]:
     """Of each expression that refers to one box: its IoU with the surest detection, and its number in the sample."""
+    from diptych.tasks.detect import detect
+
     by_phrase: dict[str, list[tuple[int, int, Corners]]] = {}
     for row in rows:
         for unit, (phrase, box) in enumerate(_expressions(samples[row])):

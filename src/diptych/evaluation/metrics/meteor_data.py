@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
-import io
 import zipfile
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from diptych.types import InputError
 
@@ -22,7 +24,10 @@ _ENDINGS = (
 )
 _DETACH = [(ending, instead) for ending, instead in (rule.split(":") for rule in _ENDINGS.split())]
 _SLOTS = 2**26  # of the filter below: 64 MB that the system hands out only where they are used
+_ONES, _ODD = np.uint64(2**64 - 1), np.uint64(0x9E3779B97F4A7C15)
+_BLOCK, _TEXTS = 2**22, 1000  # bytes of the table, and texts, that are looked at together
 
+Ints = NDArray[np.int64]
 Phrases = dict[str, dict[str, list[int]]]  # phrase -> paraphrase -> its places among the phrase's paraphrases
 
 
@@ -127,22 +132,54 @@ class Synonyms:
 def _read_table(table: Path, texts: set[str]) -> Phrases:
     """Lines come in threes: a number, a phrase, its paraphrase.
 
-    A phrase counts as standing in the texts if its hash does, so that 20 million phrases of texts need 64 MB and no
-    more; the few entries that come along by chance match nothing.
+    A phrase is looked at if its mark is that of a phrase in the texts: a table of 64 MB holds the marks of 20 million
+    phrases, and the few entries that come along by chance match nothing.
     """
-    seen = bytearray(_SLOTS)
-    last = _SLOTS - 1
-    for text in texts:
-        words = text.encode().split(b" ")
-        for start in range(len(words)):
-            for end in range(start + 1, min(start + LONGEST, len(words)) + 1):
-                seen[hash(b" ".join(words[start:end]) + b"\n") & last] = 1
+    seen = np.zeros(_SLOTS, np.bool_)
+    spoken = list(texts)
+    for first in range(0, len(spoken), _TEXTS):
+        some = (phrase for text in spoken[first : first + _TEXTS] for phrase in _phrases(text.encode().split(b" ")))
+        lines = b"".join(some)
+        starts = _starts(lines)
+        seen[_marks(lines, starts[:-1], starts[1:])] = True
     phrases: Phrases = {}
     place = 0
-    with gzip.open(table) as unzipped, io.BufferedReader(unzipped, 2**20) as lines:
-        for _, phrase, paraphrase in zip(lines, lines, lines):
-            if seen[hash(phrase) & last] and seen[hash(paraphrase) & last]:
-                known = phrases.setdefault(phrase[:-1].decode(), {})
-                known.setdefault(paraphrase[:-1].decode(), []).append(place)
+    with gzip.open(table) as unzipped:
+        rest = b""
+        while block := unzipped.read(_BLOCK):
+            lines = rest + block
+            starts = _starts(lines)
+            whole = (len(starts) - 1) // 3 * 3
+            rest = lines[starts[whole] :]
+            entries = np.stack([starts[i : whole + 1 : 3][: whole // 3] for i in (1, 2, 3)])
+            for side in (0, 1):
+                entries = entries[:, seen[_marks(lines, entries[side], entries[side + 1])]]
+            for start, between, end in entries.T.tolist():
+                known = phrases.setdefault(lines[start : between - 1].decode(), {})
+                known.setdefault(lines[between : end - 1].decode(), []).append(place)
                 place += 1
     return phrases
+
+
+def _phrases(words: Sequence[bytes]) -> Iterator[bytes]:
+    """All phrases of a text, each with a line break."""
+    for start in range(len(words)):
+        for end in range(start + 1, min(start + LONGEST, len(words)) + 1):
+            yield b" ".join(words[start:end]) + b"\n"
+
+
+def _starts(lines: bytes) -> Ints:
+    """Where each line starts; last, where what follows the last line break does."""
+    return np.append(0, np.flatnonzero(np.frombuffer(lines, np.uint8) == ord("\n")) + 1)
+
+
+def _marks(lines: bytes, starts: Ints, ends: Ints) -> Ints:
+    """A number below `_SLOTS` for each line, made of its length and its first, middle and last four bytes."""
+    padded = lines + bytes(4)
+    four = np.ndarray((len(padded) - 3,), "<u4", padded, strides=(1,))  # the four bytes from each place on
+    lengths = ends - starts
+    mark = lengths.astype(np.uint64)
+    for place in (starts, starts + lengths // 2, np.maximum(ends - 4, starts)):
+        inside = np.minimum(ends - place, 4).astype(np.uint64) * np.uint64(8)  # bits of this line among the 32
+        mark = (mark ^ (four[place] & ~(_ONES << inside))) * _ODD
+    return (mark >> np.uint64(64 - _SLOTS.bit_length() + 1)).astype(np.int64)
