@@ -21,19 +21,30 @@ _SIGNS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", 
 _SIGNS |= {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
 _SIGNS |= {"£": "#", "€": "$", "¤": "$", "₠": "$", "\x80": "$", "¢": "cents"}
 _SIGNS |= {"&amp;": "&", "&lt;": "<", "&gt;": ">"}
-_DROPPED = re.compile(r"[\"“”«»…\x85\x93\x94–—―\x96\x97‐‑֊٫٬]|-{1,4}|\.+|&(?:quot|apos|nbsp|md|mdash|ndash);")
-_QUOTES = str.maketrans("’›\x92‘‛‹\x91", "'''````")
-_CURLY = re.compile("n?(?:[’\x92]|&apos;)(?:[sdmt]|ll|re|ve)|[’›\x92‘‛‹\x91]+")
+_DROPPED = re.compile(r"[\"…\x85–—―\x96\x97‐‑֊٫٬]|-{1,4}|\.+|&(?:quot|apos|(?i:nbsp|md|mdash|ndash));")
+_QUOTES = str.maketrans(
+    dict.fromkeys("’›\x92", "'")
+    | dict.fromkeys("‘‛‹\x91", "`")
+    | dict.fromkeys("”»\x94", "''")
+    | dict.fromkeys("“«\x93", "``")
+)
+_CURLY = re.compile("[nN]?(?:[’\x92]|&apos;)(?i:[sdmt]|ll|re|ve)|[’›\x92‘‛‹\x91”»\x94“«\x93„‚‟]+")
 _PLAIN = re.compile("([A-Za-z]{2,})[,;:!?]?")
 _SPLIT = frozenset(("cannot", "gonna", "wanna", "gotta", "lemme", "gimme"))
-# Where a token may hold white space: mixed fractions, telephone numbers, tags; and "no. 5".
-_ACROSS = re.compile(r"[0-9.)]\s+[0-9(]|<")
+# Where the words around white space matter: mixed fractions, telephone numbers, tags, "no. 5", "at point x. The dog",
+# and white space of other kinds. The first looks at few places and is quick; most captions stop there.
+_OTHER_SPACE = "\xa0\u1680\u2000-\u200a\u202f\u205f\u3000"
+_PERHAPS = re.compile(rf"[\d.)<{_OTHER_SPACE}](?:(?<![\d.)])|\s+[\d(A-Z])")
+_ACROSS = re.compile(rf"[\d.)]\s+[\d(]|(?<![A-Za-z])[A-Za-z]\.\s+[A-Z]|[<{_OTHER_SPACE}]")
 
 
 def tokenize(texts: Sequence[str]) -> list[str]:
     """The tokens of each text, joined by one space."""
     return [
-        _tokens(text) if _ACROSS.search(text) else " ".join(filter(None, map(_tokens, text.split()))) for text in texts
+        _tokens(text)
+        if _PERHAPS.search(text) and _ACROSS.search(text)
+        else " ".join(filter(None, map(_tokens, text.split())))
+        for text in texts
     ]
 
 
@@ -50,10 +61,10 @@ def _token(piece: str) -> str:
     token = piece.lower()
     if token in _SIGNS:
         return _SIGNS[token]
-    if _DROPPED.fullmatch(token):
+    if _DROPPED.fullmatch(piece):
         return ""
     token = token.replace("&amp;", "&")
-    if _CURLY.fullmatch(token):
+    if _CURLY.fullmatch(piece):
         token = token.replace("&apos;", "'").translate(_QUOTES)
     if len(token) > 1:
         token = token.replace("(", "-lrb-").replace(")", "-rrb-").replace(" ", "\xa0")
