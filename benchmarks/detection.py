@@ -1,9 +1,9 @@
-"""COCO's average precision at the size of val2017 (5,000 pictures, 80 classes), against pycocotools on the same problem.
+"""COCO's average precision at the size of val2017 (5,000 pictures, 80 classes), against pycocotools.
 
     python benchmarks/detection.py
 
-Both get the truth and the results as dictionaries in memory; loading them counts. Prints seconds, the ratio, and the
-largest difference of the twelve numbers and of the classes' AP (which must be 0), then what the bootstrap interval costs.
+Both get the same truth and results as dictionaries in memory; loading them counts. Prints seconds, the ratio, and the
+largest difference of the twelve numbers and of the classes' AP (it must be 0), then what the bootstrap interval costs.
 """
 
 from __future__ import annotations

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from diptych.evaluation.metrics.intervals import (
+    bootstrap,
+    bootstrap_of_sums,
     class_mean_interval,
     mean_interval,
     median_interval,
@@ -103,3 +106,82 @@ def test_bad_values_are_refused(values: list[float], groups: list[int] | None) -
 def test_different_lengths_are_refused() -> None:
     with pytest.raises(InputError, match="same samples"):
         paired_difference([1.0], [1.0, 2.0], rng())
+
+
+@pytest.mark.parametrize("skewed", [np.exp, np.square, np.sqrt])
+def test_bounds_are_scipys_bca_but_for_the_wider_tails(skewed: np.ufunc) -> None:
+    values = skewed(rng(1).exponential(size=400))
+    ours = mean_interval(values, rng(2), resamples=20_000)
+    drawn = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="BCa", rng=rng(3)).confidence_interval
+    assert (ours.low, ours.high) == pytest.approx((drawn.low, drawn.high), abs=0.03 * (drawn.high - drawn.low))
+    any_statistic = bootstrap(lambda i: values[i].mean(), 400, rng(4), resamples=4000)
+    assert (any_statistic.low, any_statistic.high) == pytest.approx(
+        (ours.low, ours.high), abs=0.1 * (ours.high - ours.low)
+    )
+    of_sums = bootstrap_of_sums(
+        lambda t: t[:, 0] / t[:, 1], np.stack([values, np.ones(400)], axis=1), rng(2), resamples=20_000
+    )
+    assert of_sums[:3] == pytest.approx(ours[:3]) and of_sums.n == 400
+
+
+def test_few_samples_have_wider_tails() -> None:
+    values = rng(5).standard_normal(8)
+    ours = mean_interval(values, rng(6), resamples=20_000)
+    drawn = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="BCa", rng=rng(7)).confidence_interval
+    wider = (ours.high - ours.low) / (drawn.high - drawn.low)
+    assert 1.15 < wider < np.sqrt(8 / 7) * stats.t.ppf(0.975, 7) / stats.norm.ppf(0.975) + 0.05
+
+
+def test_few_different_values_are_drawn_by_their_number() -> None:
+    hits = rng(0).random(900) < 0.3
+    few = mean_interval(hits, rng(1), resamples=8000)
+    all_different = mean_interval(hits + rng(2).random(900) * 1e-9, rng(3), resamples=8000)
+    assert few[:3] == pytest.approx(all_different[:3], abs=0.003)
+
+
+def test_bootstrap_draws_whole_groups() -> None:
+    values, owner = rng(1).random(120), np.arange(120) % 30
+    alone = mean_interval(values, rng(2), groups=owner, resamples=4000)
+    seen = []
+
+    def mean(drawn: np.ndarray) -> float:
+        seen.append(np.bincount(owner[drawn], minlength=30))
+        return float(values[drawn].mean())
+
+    found = bootstrap(mean, 120, rng(3), groups=owner, resamples=4000)
+    assert found[:3] == pytest.approx(alone[:3], abs=0.006) and found.n == 120
+    assert all((counts % 4 == 0).all() for counts in seen)
+
+
+def test_resamples_without_a_number_do_not_count() -> None:
+    rare = np.zeros(40)
+    rare[:2] = 1
+
+    def share_of_rare(drawn: np.ndarray) -> float:
+        found = rare[drawn].sum()
+        return float(found / 40) if found else float("nan")
+
+    found = bootstrap(share_of_rare, 40, rng(1), resamples=300, chance=0.5)
+    assert 0 < found.low <= found.value == 0.05 < found.high and found.chance == 0.5
+    with pytest.raises(InputError, match="not a finite number"):
+        bootstrap(lambda drawn: float("nan"), 10, rng(), resamples=10)
+    with pytest.raises(InputError, match="one or more"):
+        bootstrap(lambda drawn: 1.0, 0, rng())
+    with pytest.raises(InputError, match="counts: expected a row"):
+        bootstrap_of_sums(lambda sums: sums[:, 0], [1.0, 2.0], rng())
+
+
+def test_two_models_side_by_side_share_their_resamples() -> None:
+    pictures = rng(4).integers(100, 200, 200)
+    hard = rng(5).random(200)
+    first, second = np.floor(pictures * hard), np.floor(pictures * hard * 0.99)
+    counts = np.stack([first, second, pictures], axis=1)
+    found = bootstrap_of_sums(lambda sums: (sums[:, 0] - sums[:, 1]) / sums[:, 2], counts, rng(6))
+    apart = [bootstrap_of_sums(lambda sums, c=c: sums[:, c] / sums[:, 2], counts, rng(7)) for c in (0, 1)]
+    assert found.low > 0 and found.value == pytest.approx(apart[0].value - apart[1].value)
+    assert found.high - found.low < 0.1 * (apart[0].high - apart[0].low)
+
+
+def test_one_sample() -> None:
+    assert mean_interval([0.3], rng()) == (0.3, 0.3, 0.3, 1, None)  # it shows no doubt, and none is made up
+    assert bootstrap(lambda drawn: 0.3, 1, rng(), resamples=20)[:3] == (0.3, 0.3, 0.3)

@@ -255,7 +255,8 @@ def bca_bounds(value: float, drawn: Floats, left_out: Floats, samples: int) -> t
     shift = drawn.mean() - value
     if abs(shift) > 3 * drawn.std() / np.sqrt(len(drawn)):  # more than chance: the number is biased
         drawn = drawn - shift
-    same = np.abs(drawn - value) <= 1e-12 * max(abs(value), float(np.abs(drawn).max()))  # rounding splits no tie
+    same = np.abs(drawn - value) <= 1e-12 * max(abs(value), float(np.abs(drawn).max()))  # but for rounding
+    drawn = np.where(same, value, drawn)
     below = np.mean(np.where(same, 0.5, drawn < value))
     bias = ndtri(np.clip(below, 1 / (len(drawn) + 1), len(drawn) / (len(drawn) + 1)))
     gaps = left_out.mean() - left_out
