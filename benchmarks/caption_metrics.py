@@ -23,9 +23,8 @@ from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
-from diptych.evaluation.metrics import compiled
+from diptych.evaluation.metrics import compiled, tokenizer
 from diptych.evaluation.metrics.captions import score_captions
-from diptych.evaluation.metrics.tokenizer import tokenize
 
 VOCABULARY, PER_IMAGE, CANDIDATE = 12_000, 5, 0
 METRICS = {"bleu": Bleu(4), "rouge_l": Rouge(), "cider_d": Cider()}
@@ -40,18 +39,19 @@ def main() -> None:
 
     raw = captions(options.images * (PER_IMAGE + 1), options.seed)
     print(f"{options.images} images, {PER_IMAGE} references each, for example {raw[0]!r}")
-    flat, seconds = timed(lambda: tokenize(raw))
-    print(f"{'tokenize':22s}{seconds:8.2f} s  {len(flat)} captions, {sum(map(len, map(str.split, flat)))} tokens")
-    candidates, references = dealt(flat)
-    found = compiled.kernels(compiled.WORTHWHILE) is not None
-    print(
-        "numba: " + (f"loaded or compiled in {warm(candidates, references):.2f} s, not counted" if found else "absent")
-    )
-    for metric, peer in METRICS.items():
-        compare(metric, peer, candidates, references, found, options.skip_peer)
     own, others = dealt(raw)
+    found = compiled.kernels(compiled.WORTHWHILE) is not None
+    if found:
+        print(f"numba: loaded or compiled in {warm(own, others):.2f} s, not counted below")
+    tokenizer.tokens_of.cache_clear()
     _, seconds = timed(lambda: score_captions(own, others))
     print(f"all three from raw strings, tokenization included: {seconds:.2f} s")
+    tokenizer.tokens_of.cache_clear()
+    flat, seconds = timed(lambda: tokenizer.tokenize(raw))
+    print(f"{'tokenize':22s}{seconds:8.2f} s  {len(flat)} captions, {sum(map(len, map(str.split, flat)))} tokens")
+    candidates, references = dealt(flat)
+    for metric, peer in METRICS.items():
+        compare(metric, peer, candidates, references, found, options.skip_peer)
 
 
 def compare(
@@ -139,16 +139,12 @@ def words(rng: np.random.Generator) -> list[str]:
         "is",
         "man",
         "to",
-        "sitting",
         "an",
         "two",
-        "standing",
         "at",
         "people",
         "are",
         "next",
-        "white",
-        "woman",
     ]
     found = dict.fromkeys(common)
     heads, tails = list("bcdfghklmnprstvw") + ["st", "tr", "sh"], ["a", "e", "i", "o", "u", "an", "er", "ing"]

@@ -80,8 +80,8 @@ def cider_d(
 ) -> Floats:
     """CIDEr-D of each tokenized candidate, between 0 and 10: N.
 
-    Deviation: the paper clips and sums over the n-grams of a sentence and takes its length; COCO's code, followed here,
-    takes the number of bigrams for the length. The mean over images of the corpus is the corpus score.
+    Deviation: the length whose difference is punished is the number of bigrams, as in COCO's code, where the paper
+    speaks of the length of the sentence. The corpus score is the mean over images.
 
     Args:
         frequencies: of another corpus; default: those of the references given here.

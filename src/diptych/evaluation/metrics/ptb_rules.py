@@ -93,10 +93,9 @@ _STARTERS = """
     a about according additionally after an as at but earlier he her here however if in it last many more now once one
     other our she since so some such that the their then there these they this we what when while yet you"""
 _BEFORE_NUMBERS = "art ca fig figs no nos op pp prop"
-_FILES = (
-    "bat bmp c cgi cpp dll doc docx exe gif gz h htm html jar java jpeg jpg mov pdf php pl png ppt ps py sql tar txt"
-)
-_FILES += " wav x xml zip"
+_FILES = """
+    bat bmp c cgi cpp dll doc docx exe gif gz h htm html jar java jpeg jpg mov pdf php pl png ppt ps py sql tar txt wav
+    x xml zip"""
 
 
 def _any(words: str, ignoring_case: bool = True) -> str:
