@@ -155,7 +155,7 @@ _RULES = [
     ("[A-Za-z]", rf"\.\s+(?=[A-Z<])(?:{_any(_STARTERS)}\s|<[A-Za-z][^<>]*>)"),
     (r"(?:[A-Za-z0-9]+-[A-Za-z]\.)?[A-Za-z](?:\.[A-Za-z])*\.(?:-[A-Za-z]+)*|(?i:ph|ed)\.[dD]\.", ""),
     (rf"{_W}+(?:\.{_W}+)*\.{_any(_FILES, False)}", r"[\s.?!,]|$"),
-    (rf"(?:{_HYPHENED}|{_WORD}(?:\.{_WORD})+)\.", "[,;:]"),
+    (rf"(?:{_HYPHENED}|{_WORD}(?:[.!?]{_WORD})+)\.", "[,;:]"),
     (rf"{_any(_ABBREVIATIONS)}\.|(?=[A-Z]){_any(_STATES)}\.", ""),
     (rf"{_any(_BEFORE_NUMBERS)}\.", rf"\s+[0-9{DIGIT}]"),
     (r"[A-Z]+(?:(?:&(?i:amp);|[&+])[A-Z]+)+|[cC]\+\+|[cCfF]#|[A-Z]+\$", ""),  # AT&T, C++, US$
