@@ -139,7 +139,7 @@ def test_intervals_that_take_long_cover_about_95_percent(name: str, n: int) -> N
 
 
 def test_intervals_of_50_samples_never_cover_much_less() -> None:
-    for name in ("share 0.5", "share 0.8", "share 0.95", "exponential", "captions of pictures"):
+    for name in ("share 0.5", "share 0.8", "share 0.95", "exponential", "captions of pictures", "paired difference"):
         assert coverage(CASES[name], 50, 400, 300, seed=2)[0] >= 0.92, name
 
 
@@ -177,7 +177,7 @@ def test_coverage_thoroughly(name: str) -> None:
     found = [coverage(CASES[name], n, repeats if n < 1000 else 500, 1000, seed=n)[0] for n in sizes]
     print(f"\n| {name} | " + " | ".join(f"{100 * share:.1f}" for share in found) + " |", flush=True)
     if name != "log-normal":
-        assert all(0.925 <= share <= 0.98 for share in found[2:])
+        assert min(found[2:]) >= 0.925 and max(found[3:]) <= 0.975
 
 
 @pytest.mark.slow

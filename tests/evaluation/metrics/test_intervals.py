@@ -82,7 +82,18 @@ def test_a_planted_difference_is_found_and_equal_models_are_equal() -> None:
     none = paired_difference(same, base, rng(6))
     assert none.estimate.low < 0 < none.estimate.high and none.p > 0.05
     identical = paired_difference(base, base, rng(6))
-    assert identical.p == 1.0 and identical.estimate[:3] == (0.0, 0.0, 0.0)
+    assert identical.p == 1.0 and identical.estimate.value == 0
+    assert -0.0005 < identical.estimate.low < 0 < identical.estimate.high < 0.0005  # 5,000 agreements, not certainty
+
+
+def test_paired_hits_by_hand() -> None:
+    first, second = [1, 1, 1, 0, 0, 1, 1, 1], [1, 1, 0, 0, 1, 0, 0, 1]  # 3 won, 1 lost of 8
+    found = paired_difference(first, second, rng()).estimate
+    reach = 1.959964 * np.sqrt(3 + 1 + 1 - (3 - 1) ** 2 / 10) / 10
+    assert found.value == 0.25 and (found.low, found.high) == pytest.approx((0.2 - reach, 0.2 + reach))
+    drawn = paired_difference(np.tile(first, 50), np.tile(second, 50), rng(), groups=np.arange(400) // 2).estimate
+    plain = paired_difference(np.tile(first, 50), np.tile(second, 50), rng()).estimate
+    assert drawn.value == plain.value and drawn[1:3] != plain[1:3]  # values in groups are drawn
 
 
 def test_p_is_uniform_between_equal_models() -> None:
