@@ -5,8 +5,8 @@ The same as pycocoevalcap's `PTBTokenizer`, a Java program, on all captions of `
 Deviation: a caption is one caption whatever line separators it holds (there it becomes several and shifts all that
 follow). Rare: letters that Unicode got after 2010 are letters here and dropped there; soft hyphens in contractions; a
 Greek final sigma before a hyphen; chains of acronyms; web addresses next to white space that is not a plain space. On
-17,267 odd captions made from seeds it had never seen, 7 differed; `tests/evaluation/metrics/test_caption_tokenizer.py` lists
-each kind.
+17,267 odd captions made from seeds it had never seen, 7 differed.
+`tests/evaluation/metrics/test_caption_tokenizer.py` lists each kind.
 """
 
 from __future__ import annotations
