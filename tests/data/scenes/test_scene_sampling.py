@@ -173,6 +173,7 @@ def test_lamps_and_jitter():
         ({"size": "8"}, "scenes: size: .*32"),
         ({"bias": "1.5"}, "scenes: bias: .*1"),
         ({"noise": "-0.1"}, "scenes: noise: "),
+        ({"noise": "0.1", "task": "pairs"}, "scenes: noise: expected 0 with task=pairs, only .*task=scene have wrong"),
         ({"colour": "red"}, "scenes: no option 'colour'; it has n, size"),
         ({"objects": "6-3"}, "scenes: objects: expected .*'6-3'"),
         ({"objects": "3-60"}, "scenes: objects: expected .*1-10.*'3-60'"),

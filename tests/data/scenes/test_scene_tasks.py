@@ -23,6 +23,7 @@ from diptych.data.scenes.episodes import MADE_UP, episode
 from diptych.data.scenes.pairs import pair
 from diptych.data.scenes.robot import BadStep, Goal, Step, check, job, read_steps, robot, simulate
 from diptych.data.scenes.sampling import is_clear, sample_scene
+from diptych.data.scenes.store import scenes
 from diptych.data.scenes.words import WORDINGS, phrase, read_phrase
 from diptych.data.scenes.world import VALUES, Scene, Thing
 from diptych.types import InputError
@@ -155,25 +156,60 @@ def test_documents_caption_their_pictures():
             assert all(list_is_true(scene, caption) for scene, caption in zip(made_of.scenes, captions))
 
 
-def test_held_out_things_may_leave_no_episode():
-    shapes = ("cube", "sphere", "cylinder")
-    held_out = ",".join(f"{color} {shape}" for color in VALUES["color"] for shape in shapes)
-    said = []
-    for i in range(8):
-        try:
-            episode(dials_of({"held_out": held_out, "task": "episodes"}), i)
-        except InputError as error:
-            said.append(str(error))
-    assert "scenes: task=episodes: held_out leaves no two things that differ in color and shape" in said
+WHOLE_SHAPE = "metal cone,rubber cone"
+ALL_BUT_CUBES = ",".join(
+    f"{color} {shape}" for color in VALUES["color"] for shape in VALUES["shape"] if shape != "cube"
+)
+
+ALL_BUT_RED = ",".join(f"{size} {color}" for size in VALUES["size"] for color in VALUES["color"] if color != "red")
+ONE_LEFT = f"{ALL_BUT_RED},large red,small metal,small cone,small sphere,small cylinder"  # a small red rubber cube
+ALL_ALIKE = {"bias": "1", "bias_kind": "shape-background"}
 
 
-def test_episodes_of_a_world_that_rules_them_out_are_refused():
-    dials = dials_of(
-        {"objects": "2", "bias": "1", "bias_kind": "shape-background", "background": "wood", "task": "episodes"}
-    )
-    with pytest.raises(InputError, match="task=episodes: none of 1000 scenes has"):
-        for i in range(20):
-            episode(dials, i)
+@pytest.mark.parametrize(
+    ("dials", "sentence"),
+    [
+        ({"held_out": ALL_BUT_CUBES}, "episodes: the dials leave no shape to count"),
+        ({"held_out": ALL_BUT_RED}, "leaves no two things that differ in color and shape"),
+        ({"objects": "1", "held_out": "yellow cone", "split": "test"}, "episodes: the dials leave no shape to count"),
+        ({"objects": "2", "background": "wood"} | ALL_ALIKE, "episodes: the dials leave no shape to count"),
+        ({"task": "robot", "held_out": ONE_LEFT}, "task=robot: none of 300 scenes has room for a goal"),
+        ({"task": "pairs", "objects": "1", "held_out": ONE_LEFT}, "task=pairs: no statement is true of some scenes"),
+    ],
+)
+def test_dials_that_rule_a_task_out_are_refused_when_opened(dials, sentence):
+    with pytest.raises(InputError, match=sentence):
+        scenes(dials_of({"task": "episodes"} | dials))
+
+
+def test_what_is_true_of_few_scenes_is_found_by_another_statement():
+    dials = dials_of({"task": "pairs", "objects": "1", "held_out": ALL_BUT_CUBES, "bias": "1"})  # gray and red cubes
+    for i in range(0, 100, 2):
+        made_of = pair(dials, i)
+        (question,) = made_of.sample.questions
+        assert question.answers == [str(statement_is_true(question.question, *made_of.scenes))]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_episodes_of_a_held_out_shape(split):
+    kinds = Counter()
+    for made_of in made(episode, 150, split=split, held_out=WHOLE_SHAPE):
+        kinds[kind_of(made_of)] += 1
+        cones = [any(thing.shape == "cone" for thing in scene.things) for scene in made_of.scenes]
+        if split == "train":
+            assert not any(cones)
+        elif kind_of(made_of) == "fast binding":
+            assert 2 <= sum(cones) <= 3, "one of the two kinds is held out"
+        else:
+            assert all(cones)
+    assert min(kinds.values()) > 30
+
+
+def test_held_out_things_are_bound_in_the_test_split():
+    for made_of in made(episode, 150, split="test", held_out="small blue cube"):
+        if kind_of(made_of) == "fast binding":
+            looks = [(thing.size, thing.color, thing.shape) for scene in made_of.scenes for thing in scene.things]
+            assert looks.count(("small", "blue", "cube")) >= 2
 
 
 # ---------------------------------------------------------------- the robot
@@ -273,8 +309,8 @@ def test_steps_survive_their_text():
 
 
 def test_a_robot_needs_two_things():
-    with pytest.raises(InputError, match="task=robot: objects: expected at least two things"):
-        robot(dials_of({"objects": "1", "task": "robot"}), 0)
+    with pytest.raises(InputError, match="scenes: objects: expected at least two things with task=robot: '1'"):
+        dials_of({"objects": "1", "task": "robot"})
 
 
 def test_words_are_read_back_in_every_wording():

@@ -31,7 +31,7 @@ class Dials:
         size: side of the square pictures, in pixels.
         seed: of everything that is drawn by lot.
         objects: things in a scene, "3-6" or "4"; at most 10.
-        noise: share of scenes whose captions describe another scene.
+        noise: share of scenes whose captions describe another scene; only with `task` "scene".
         bias: how strongly the two attributes of `bias_kind` go together: with this probability the second is decided by
             the first, otherwise it is drawn on its own.
         bias_kind: two attributes, "color-shape", or an attribute and the ground, "color-background".
@@ -61,8 +61,12 @@ class Dials:
     task: Literal["scene", "pairs", "episodes", "robot"] = "scene"
 
     def __post_init__(self) -> None:
-        """Raise `InputError` where the text of an option says nothing."""
+        """Raise `InputError` where the text of an option says nothing, or the task has no use for it."""
         _ = self.counts, self.bias_pair, self.combinations
+        if self.noise and self.task != "scene":
+            raise InputError(f"noise: expected 0 with task={self.task}, only samples of task=scene have wrong captions")
+        if self.task == "robot" and self.counts[1] < 2:
+            raise InputError(f"objects: expected at least two things with task=robot: '{self.objects}'")
         if self.split != "test" and self.combinations and self._left() < LEAST_LEFT:
             raise InputError(
                 f"held_out: with bias={self.bias:g} it leaves less than one thing in {1 / LEAST_LEFT:,.0f}"

@@ -21,8 +21,8 @@ Judge = Callable[[Facts, Facts], bool]  # whether a statement is true of a left 
 Statement = tuple[str, Judge]
 
 NAMED = (("color",), ("shape",), ("size", "shape"), ("material", "shape"), ("material",))
-SCENES_DRAWN = 100  # for one statement, before another one is tried
-STATEMENTS_TRIED = 20
+SCENES_DRAWN = 100  # for a group, and tried with each of its statements
+STATEMENTS_TRIED = 100
 
 
 def pair(dials: Dials, index: int) -> Composite:
@@ -40,18 +40,20 @@ def pair(dials: Dials, index: int) -> Composite:
 def _both(dials: Dials, group: int) -> tuple[str, dict[bool, tuple[Scene, Scene]]]:
     """A statement and, by its truth, a pair of scenes."""
     random = generator(dials, group, "statement")
-    for attempt in range(STATEMENTS_TRIED):
+    drawn: list[Facts] = []
+    for _ in range(STATEMENTS_TRIED):
         text, judge = _statement(random)
         found: dict[bool, tuple[Scene, Scene]] = {}
-        left = Facts(sample_scene(dials, group, f"pair {attempt} 0"))
-        for i in range(1, SCENES_DRAWN):
-            right = Facts(sample_scene(dials, group, f"pair {attempt} {i}"))
-            found.setdefault(judge(left, right), (left.scene, right.scene))
+        for i in range(SCENES_DRAWN):
+            if i == len(drawn):
+                drawn.append(Facts(sample_scene(dials, group, f"pair {i}")))
+            if i:
+                left, right = drawn[i - 1], drawn[i]
+                found.setdefault(judge(left, right), (left.scene, right.scene))
             if len(found) == 2:
                 return text, found
-            left = right
     raise InputError(
-        "scenes: task=pairs: no statement is true of some scenes and false of others; change objects or bias"
+        "scenes: task=pairs: no statement is true of some scenes and false of others; change objects, bias or held_out"
     )
 
 

@@ -56,21 +56,20 @@ def sample_scene(dials: Dials, index: int, purpose: str = "scene") -> Scene:
     another or leaves the picture, and of each enough is seen, see `is_clear`.
     """
     random = generator(dials, index, purpose)
-    background = draw(random, BACKGROUNDS) if dials.background == "mixed" else dials.background
-    style = draw(random, STYLES) if dials.style == "mixed" else dials.style
-    low, high = dials.counts
-    count = low + int(random.random() * (high - low + 1))
-    attributes = [_attributes(random, dials, background) for _ in range(count)]
-    if dials.split == "test" and dials.combinations:
-        attributes[int(random.random() * count)] |= draw(random, dials.combinations)
+    background, style, attributes = _looks(random, dials)
     lights = tuple(_light(random, i, dials.jitter) for i in range(dials.lights))
-    spread = least = spread_of(count)
+    spread = least = spread_of(len(attributes))
     while True:
         camera = _camera(random, spread, dials.jitter)
         things = _place(random, attributes, View(camera), spread)
         if things is not None:
             return Scene(things, camera, lights, background, style)
         spread = spread * 1.01 if spread < 1.3 * least else least  # more ground, seen from further off
+
+
+def attributes_of(dials: Dials, index: int, purpose: str = "scene") -> list[Combination]:
+    """The attributes of the things of `sample_scene`, which do not depend on where they stand, without the scene."""
+    return _looks(generator(dials, index, purpose), dials)[2]
 
 
 def spread_of(count: int) -> float:
@@ -155,6 +154,18 @@ def _fits(thing: Thing, view: View, frames: list[_Frame]) -> bool:
     for behind, share in covered:
         behind.covered -= share
     return False
+
+
+def _looks(random: Random, dials: Dials) -> tuple[str, str, list[Combination]]:
+    """Ground, style and the attributes of all things."""
+    background = draw(random, BACKGROUNDS) if dials.background == "mixed" else dials.background
+    style = draw(random, STYLES) if dials.style == "mixed" else dials.style
+    low, high = dials.counts
+    count = low + int(random.random() * (high - low + 1))
+    attributes = [_attributes(random, dials, background) for _ in range(count)]
+    if dials.split == "test" and dials.combinations:
+        attributes[int(random.random() * count)] |= draw(random, dials.combinations)
+    return background, style, attributes
 
 
 def _attributes(random: Random, dials: Dials, background: str) -> Combination:

@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from diptych.config import as_dict
 from diptych.data.scenes.dials import Dials, dials_of
-from diptych.data.scenes.sample import samples_of
+from diptych.data.scenes.sample import MAKERS, samples_of
 from diptych.data.store import Dataset, Rows, table_of
 from diptych.types import InputError, Sample
 
-VERSION = 2
+VERSION = 3
 """Raised when the same dials would give other samples."""
 
 TABLE_ROWS = 512  # samples in memory while a table is made
@@ -36,7 +36,9 @@ def open_scenes(rest: str, options: Mapping[str, str]) -> Dataset:
 
 
 def scenes(dials: Dials) -> Dataset:
-    """The dataset that the dials describe."""
+    """The dataset that the dials describe. Raises `InputError` if they rule out what their task needs."""
+    if dials.task != "scene":
+        MAKERS[dials.task](dials, 0)  # raises here and not somewhere in the middle
     plain = {field.name: field.default for field in fields_of(Dials)}
     chosen = {name: value for name, value in as_dict(dials).items() if value != plain[name]}
     text = urlencode({name: str(value).lower() if isinstance(value, bool) else value for name, value in chosen.items()})
