@@ -6,7 +6,6 @@ import torch.nn.functional as F
 
 from diptych.blocks import masks
 from diptych.blocks.attention import Attention
-from diptych.blocks.heads import ProjectionHead
 from diptych.blocks.transformer import QuickGELU, Transformer, TransformerLayer
 
 CLOSE = {"rtol": 0, "atol": 1e-5}
@@ -119,13 +118,3 @@ def test_dropout_acts_in_training_only() -> None:
     assert not torch.equal(layer(x), layer(x))
     layer.eval()
     assert torch.equal(layer(x), layer(x))
-
-
-def test_projection_head_is_linear_or_an_mlp() -> None:
-    torch.manual_seed(0)
-    linear, mlp = ProjectionHead(16, 8), ProjectionHead(16, 8, hidden=12)
-    x = random(3, 16)
-    torch.testing.assert_close(linear(2 * x), 2 * linear(x), **CLOSE)
-    assert [name for name, _ in linear.named_parameters()] == ["projection.weight"]
-    assert mlp(x).shape == (3, 8)
-    assert not torch.allclose(mlp(2 * x), 2 * mlp(x))

@@ -168,20 +168,6 @@ def test_pairs_come_and_go(model: ASIF) -> None:
         model.remove_pairs(["pare 3"])
 
 
-def test_batches_as_pairs(model: ASIF) -> None:
-    assert model.processor is not None
-    empty = ASIF(model.config, model.processor)
-    empty.load_state_dict(model.state_dict())
-    empty.remove_pairs(NAMES)
-    tokens, mask = model.processor.text(["a red square", "a bird"])
-    batch = Batch(["x", "y"], pixels=pictures(2), tokens=tokens, token_mask=mask)
-    cached = Batch(["z"], image_features=empty.image_features(pictures(1)), tokens=tokens[:1], token_mask=mask[:1])
-    empty.add_batches([batch, cached])
-    assert empty.names == ["x", "y", "z"]
-    torch.testing.assert_close(empty.image_anchors[0], empty.image_anchors[2], atol=1e-6, rtol=0)
-    assert empty.encode_image(pictures(1))[0].argmax() in (0, 2)
-
-
 def test_nothing_trains_and_training_is_refused(model: ASIF) -> None:
     assert not any(parameter.requires_grad for parameter in model.parameters())
     model.train()

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from diptych import models
-from diptych.models import clip
 from diptych.models.clip import CLIP, PRESETS, CLIPConfig
 from diptych.models.dual_encoder import ContrastiveHead
 from diptych.processing import ImageConfig
@@ -56,7 +55,7 @@ def test_new_is_repeatable_and_leaves_the_random_state_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    first = clip.new(CONFIG, CAPTIONS, seed=3)
+    first = CLIP.new(CONFIG, CAPTIONS, seed=3)
     assert torch.equal(torch.rand(1), expected)
     second = CLIP.new(CONFIG, CAPTIONS, seed=3)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters()))

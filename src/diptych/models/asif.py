@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor, nn
 
 from diptych.config import strict
-from diptych.models.dual_encoder import field_of, unit_rows
+from diptych.models.dual_encoder import unit_rows
 from diptych.models.lit import LITE0, MINILM, fingerprint
 from diptych.processing import ImageConfig, ImageProcessor, Normalize, PairProcessor, TextProcessor
 from diptych.towers import (
@@ -185,14 +185,6 @@ class ASIF(nn.Module):
         """
         self.add_pairs(rows, class_text_features, names, directions=True)
 
-    def add_batches(self, batches: Iterable[Batch]) -> None:
-        """Append the pairs of some batches, named by their ids; `batch.image_features` may stand in for pixels."""
-        for batch in batches:
-            image = batch.image_features
-            image = self.image_features(field_of(batch, "pixels")) if image is None else image
-            text = self.text_features(field_of(batch, "tokens"), field_of(batch, "token_mask"))
-            self.add_pairs(image, text, batch.ids)
-
     def remove_pairs(self, names: Iterable[str]) -> None:
         """Delete every pair of these names. Raises `InputError` at a name that no pair has."""
         gone = set(names)
@@ -318,9 +310,6 @@ def whitening(rows: Float[Tensor, "N D"], shrinkage: float) -> tuple[Float[Tenso
     floor = max(shrinkage * float(values.mean()), torch.finfo(torch.float32).tiny)
     spread = values.clamp(min=0) + floor
     return mean, ((vectors * spread.rsqrt()) @ vectors.t()).to(rows)
-
-
-new = ASIF.new
 
 
 def build(image_address: str = LITE0, text_address: str = MINILM, **fields: Any) -> ASIF:

@@ -134,6 +134,3 @@ class CLIP(nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         return self.objective(*self.encode(batch))
-
-
-new = CLIP.new

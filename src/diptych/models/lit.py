@@ -202,9 +202,6 @@ class LiT(nn.Module):
         return self.objective(*self.encode(batch))
 
 
-new = LiT.new
-
-
 def build(
     image_address: str, text_address: str | None = None, *, captions: Iterable[str] = (), seed: int = 0, **fields: Any
 ) -> LiT:

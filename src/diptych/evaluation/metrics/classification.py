@@ -47,11 +47,6 @@ def per_class_accuracy(confusion: Ints) -> Floats:
     return np.where(size > 0, np.diag(confusion) / np.maximum(size, 1), np.nan)
 
 
-def balanced_accuracy(confusion: Ints) -> float:
-    """Mean of the per-class accuracies, over classes that have samples: a rare class counts as much as a common one."""
-    return float(np.nanmean(per_class_accuracy(confusion)))
-
-
 def _class_numbers(values: ArrayLike, classes: int, name: str, length: int | None = None) -> Ints:
     numbers = np.asarray(values)
     if numbers.ndim != 1 or numbers.size == 0 or not np.issubdtype(numbers.dtype, np.integer):
