@@ -30,7 +30,7 @@ def test_equal_models_are_equal_and_a_planted_difference_is_found():
     found = differences({"a": result(m=base), "b": result(m=base), "c": result(m=gained), "d": result(m=other)})
     assert list(found) == ["b", "c", "d"]
     same, more = found["b"]["m"], found["c"]["m"]
-    assert same.estimate[:3] == (0, 0, 0) and same.p == 1
+    assert same.estimate.value == 0 and same.p == 1 and -0.002 < same.estimate.low <= 0 <= same.estimate.high < 0.002
     assert more.estimate.value == pytest.approx(gained.mean() - base.mean()) and more.estimate.low > 0.01
     assert more.p < 0.001
     assert (found["d"]["m"].estimate.value > 0) == (other.mean() > base.mean())

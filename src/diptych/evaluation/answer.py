@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 from diptych.data.store import Dataset
 from diptych.evaluation.judged import Case, Judged, Predictions, Values, none_left, number
 from diptych.evaluation.metrics.calibration import auroc, expected_calibration_error
-from diptych.evaluation.metrics.intervals import bootstrap, mean_interval
+from diptych.evaluation.metrics.intervals import RESAMPLES, bootstrap, mean_interval
 from diptych.evaluation.metrics.vqa import exact_match, vqa_accuracy
 from diptych.types import AnswersQuestions, Estimate, InputError, Question, Reply
 
+DRAWS = 10**7  # answers that are looked at in all resamples together
 ANNOTATORS = 4  # with fewer, VQA accuracy cannot reach 1: one of the given answers is then right
 
 
@@ -132,17 +134,19 @@ def _estimates(
         name: mean_interval(v.numbers, rng, groups=v.rows, chance=float(blind[chosen[name]].mean()))
         for name, v in values.items()
     }
-    told = [c for c in confidence if c is not None]
+    told = np.array([c for c in confidence if c is not None])
     if len(told) == len(confidence):
-        sure, hits = np.array(told), right >= 0.5
-        estimates["answer/ece"] = bootstrap(
-            lambda drawn: float(expected_calibration_error(sure[drawn], hits[drawn])), len(sure), rng, groups=rows
-        )
+        hits = right >= 0.5
+        draw = partial(bootstrap, samples=len(hits), rng=rng, groups=rows, resamples=_resamples(len(hits)))
+        estimates["answer/ece"] = draw(lambda drawn: expected_calibration_error(told[drawn], hits[drawn]))
         if 0 < hits.sum() < len(hits):
-            estimates["answer/confidence_auroc"] = bootstrap(
-                lambda drawn: auroc(sure[drawn], hits[drawn]), len(sure), rng, groups=rows, chance=0.5
-            )
+            estimates["answer/confidence_auroc"] = draw(lambda drawn: auroc(told[drawn], hits[drawn]), chance=0.5)
     return estimates, values
+
+
+def _resamples(count: int) -> int:
+    """How many resamples are drawn, so that 200,000 answers take seconds and not minutes."""
+    return max(200, min(RESAMPLES, DRAWS // count))
 
 
 def _blind(questions: Sequence[Question]) -> NDArray[np.float64]:
