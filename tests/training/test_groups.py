@@ -8,6 +8,7 @@ from toy_training import Toy
 from diptych.training.config import TrainConfig
 from diptych.training.groups import (
     FrozenWeightsChanged,
+    Group,
     adamw,
     arranged,
     assign,
@@ -35,8 +36,8 @@ def test_the_first_match_wins_and_the_rest_comes_last():
         ("^tower", 0.1, ["tower.0.weight", "tower.0.bias", "tower.1.weight", "tower.1.bias"], 24),
         ("all others", 0.01, ["scale"], 1),
     ]
-    assert str(groups[1]) == "head: frozen, 1 tensors, 8 weights"
-    assert str(groups[2]) == "^tower: lr 0.1, 4 tensors, 24 weights"
+    assert str(groups[1]) == "head: frozen, 1 tensor, 8 weights in head"
+    assert str(groups[2]) == "^tower: lr 0.1, 4 tensors, 24 weights in tower"
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,8 @@ def test_what_the_model_froze_stays_frozen():
         ("all others", 0.01, 1),
         ("frozen by the model", None, 4),
     ]
+    assert str(groups[2]) == "frozen by the model: 4 tensors, 24 weights in tower"
+    assert str(Group("x", 0.1, [f"{part}.weight" for part in "abcdefg"], 9)).endswith("in a, b, c, d, e, f, ...")
     with pytest.raises(InputError, match="'tower' selects no parameter"):
         assign(model, [("tower", 0.1)], lr=0.01)
     assert [g.pattern for g in assign(model, [("tower", None)], lr=0.01)] == ["tower", "all others"]

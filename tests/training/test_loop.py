@@ -66,7 +66,8 @@ def test_a_toy_learns_and_the_run_folder_tells_it(tmp_path):
     assert kinds[0] == "start"
     assert kinds[-1] == "end"
     assert [e.folder.name for e in events if e.kind == "checkpoint"] == [f"step-{n:08d}" for n in (20, 40, 60)]
-    assert any(e.text == "all others: lr 0.02, 10 tensors, 497 weights" for e in events if e.kind == "note")
+    notes = [event.text for event in events if event.kind == "note"]
+    assert "all others: lr 0.02, 10 tensors, 497 weights in scale, image, text, unused" in notes
 
 
 def test_the_random_numbers_of_the_caller_are_left_alone(tmp_path):

@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from diptych.training.config import TrainConfig
 from diptych.types import InputError
 
+OTHERS = "all others"
+OWN = "frozen by the model"
+PARTS_SHOWN = 6
+
 
 class Group(NamedTuple):
     """Some named parameters and their peak learning rate; None is frozen."""
@@ -24,16 +28,15 @@ class Group(NamedTuple):
     weights: int
 
     def __str__(self) -> str:
-        how = "frozen" if self.lr is None else f"lr {self.lr:g}"
-        return f"{self.pattern}: {how}, {len(self.names)} tensors, {self.weights:,} weights"
+        how = f"lr {self.lr:g}, " if self.lr is not None else "" if self.pattern == OWN else "frozen, "
+        tensors = "1 tensor" if len(self.names) == 1 else f"{len(self.names)} tensors"
+        parts = list(dict.fromkeys(name.partition(".")[0] for name in self.names))
+        where = ", ".join(parts[:PARTS_SHOWN]) + (", ..." if len(parts) > PARTS_SHOWN else "")
+        return f"{self.pattern}: {how}{tensors}, {self.weights:,} weights in {where}"
 
 
 class FrozenWeightsChanged(RuntimeError):
     """A weight that was to stay as it is has changed during training: a fault in the model or in the loop."""
-
-
-OTHERS = "all others"
-OWN = "frozen by the model"
 
 
 def assign(model: nn.Module, groups: Sequence[tuple[str, float | None]], lr: float) -> list[Group]:
