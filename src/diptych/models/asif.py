@@ -22,15 +22,17 @@ from torch import Tensor, nn
 
 from diptych.config import strict
 from diptych.models.dual_encoder import unit_rows
-from diptych.models.lit import LITE0, MINILM, fingerprint
 from diptych.processing import ImageConfig, ImageProcessor, Normalize, PairProcessor, TextProcessor
 from diptych.towers import (
+    LITE0,
+    MINILM,
     EfficientNetConfig,
     TextConfig,
     TextTransformerConfig,
     VisionConfig,
     build_text,
     build_vision,
+    fingerprint,
     load_text,
     load_vision,
 )

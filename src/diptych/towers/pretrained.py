@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diptych.config import read_file
 from diptych.towers.configs import EfficientNetConfig, HFTextConfig, HFVisionConfig
@@ -45,6 +46,16 @@ class PretrainedText:
     state_dict: dict[str, Tensor]
     tokenizer_file: Path
     max_length: int
+
+
+def fingerprint(tower: nn.Module) -> str:
+    """A short hash of all tensors of a tower, with their names and types: equal for equal weights."""
+    digest = hashlib.sha256()
+    for name, value in tower.state_dict().items():
+        tensor = value.detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def load_vision(address: str | Path, *, pooling: Pooling | None = None) -> PretrainedVision:
