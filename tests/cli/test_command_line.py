@@ -35,6 +35,10 @@ def test_every_parameter_is_described() -> None:
         assert shown and [argument.name for argument in shown if not argument.parameter.help] == []
 
 
+def test_a_model_that_judges_is_told_from_one_that_is_judged(call: Call) -> None:
+    assert "CLIPScore" in call("eval", "--help").out
+
+
 def test_help_and_version(call: Call) -> None:
     import diptych
 

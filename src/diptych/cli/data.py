@@ -18,15 +18,16 @@ def import_(
     threads: int | None = None,
     json: Json = None,
 ) -> None:
-    """Make a dataset of raw data. A bad row stops nothing: it is kept aside with its reason and counted.
+    """Make a dataset from raw data. A bad row stops nothing: it is kept aside with its reason and counted.
 
     Args:
-        source: A folder of pictures with or without captions, a CSV, TSV or JSON-lines table of paths, Parquet, or any
-            other format, whose name may stand before the path: coco:ROOT?split=val2017.
+        source: A folder of pictures with or without captions, a CSV, TSV or JSON-lines table with a column of paths,
+            Parquet, or any other format (docs/formats.md), whose name may stand before the path:
+            coco:ROOT?split=val2017.
         to: The new dataset's folder; an older dataset of that place is replaced.
         name: What to call it; the source's name by default.
-        root: The folder from which picture paths start; the source's own by default.
-        threads: That read and decode; one a core by default.
+        root: The folder that the paths of pictures in a table start from; the table's own by default.
+        threads: How many threads read and decode; one a core by default.
     """
     from diptych.data import import_dataset
 

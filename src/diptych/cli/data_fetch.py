@@ -23,16 +23,16 @@ class Bounds:
     """How much and how long at most.
 
     Attributes:
-        connections: URLs under way at once.
+        connections: URLs under way at once, over all hosts.
         per_host: Requests at once to one host.
-        attempts: Requests at most for a URL that fails for a passing reason.
-        deadline: Seconds that one URL may take in all.
-        connect: Seconds to resolve and connect.
-        silence: Seconds that a server may send nothing.
-        redirects: That are followed at most.
-        max_bytes: Of one picture.
-        max_pixels: Of one picture.
-        minutes: Start no request after so long; the rest is left for the next run.
+        attempts: Requests at most, within a run, for a URL that fails for a reason that may pass.
+        deadline: Seconds that one URL may take in all, attempts and redirects together.
+        connect: Seconds that finding and reaching a host may take.
+        silence: Seconds that a server may send nothing before it is given up.
+        redirects: Redirects of one URL that are followed at most.
+        max_bytes: Bytes of one picture at most; more is given up as soon as it has arrived.
+        max_pixels: Pixels (width times height) of one picture at most.
+        minutes: Start no request after so many minutes; the rest is left for the next run. No limit by default.
     """
 
     connections: int = 64
@@ -56,8 +56,8 @@ class Manners:
         delay: Seconds between two requests to one host; a longer Crawl-delay of its robots.txt counts.
         backoff: Seconds before the second attempt, doubled for each further one.
         longest_wait: Seconds that a Retry-After may ask for; a host that asks for more is left for another run.
-        user_agent: Sent with each request; robots.txt and X-Robots-Tag know us by its first word.
-        ignore_robots: Do not ask for robots.txt. Headers are honoured all the same.
+        user_agent: Your name for the servers, best with an address; robots.txt knows you by its first word.
+        ignore_robots: Do not ask for robots.txt. What the headers of an answer forbid is honoured all the same.
         allow_private: Also connect to private and loopback addresses.
     """
 
@@ -84,7 +84,8 @@ def fetch(
     """Fetch the pictures of a table of URLs. The same command goes on after a kill and asks again for what failed.
 
     Args:
-        table: A CSV, TSV, JSON-lines or Parquet table with a column of URLs, or any dataset whose rows have a URL.
+        table: A CSV, TSV, JSON-lines or Parquet file with a column of URLs, or a dataset whose rows have a URL and no
+            picture yet.
         to: The dataset's folder: a new one, or that of an earlier run with the same table.
         retry: Also ask again for rows that failed for this reason, e.g. "not found"; may be given several times.
         retry_all: Ask again for every row that failed, whatever the reason.

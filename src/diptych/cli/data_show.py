@@ -33,7 +33,7 @@ def show(
         dataset: A built-in one, a Diptych dataset, raw data, a mixture, or a generated world.
         html: Write a contact sheet of random samples as a page.
         png: Write a contact sheet of random samples as a picture.
-        count: Samples on the sheet.
+        count: Samples on the contact sheet.
         plain: Leave out the boxes, masks and names that are drawn over the pictures.
     """
     from diptych.data import open_dataset

@@ -24,7 +24,7 @@ def evaluate(
     data: Annotated[list[str], Parameter(consume_multiple=True)],
     task: Task = "retrieve",
     labels: str | None = None,
-    judge: ModelName | None = None,
+    judge: str | None = None,
     held_out: float | None = None,
     split_by: str = "creator",
     html: Path | None = None,
@@ -36,21 +36,24 @@ def evaluate(
 ) -> None:
     """Judge models on datasets: every number with its interval, n and what guessing would reach.
 
-    Several models are compared with the first one on the same samples: the difference, its interval, and a p-value.
+    n is how many queries, pictures or questions a number rests on. Several models are compared with the first one on
+    the same samples: the difference, its interval, and a p-value.
 
     Args:
         models: One or several models.
         data: One or several datasets: a built-in one, a Diptych dataset or raw data.
         task: retrieve (do texts and pictures find each other), classify (pictures find the name of their class),
-            caption, answer (questions), match (true captions against wrong ones that are close), detect, segment, draw.
+            caption (write one), answer (questions), match (true captions against wrong ones that are close), detect
+            (boxes), segment (masks), draw (a picture for a caption).
         labels: For classify: the classes to choose from, separated by commas; by default those of the dataset.
-        judge: For caption and draw: a dual encoder that says how well pictures and texts fit (CLIPScore).
+        judge: For caption and draw: a dual encoder ("pocket" or another model's address) that says how well pictures
+            and texts fit (CLIPScore).
         held_out: Judge on this share of the data only: with the --loader.held_out, --loader.split_by and --loader.seed
             of a training run (0.1, creator and 0 by default) exactly what that run did not see.
-        split_by: Field whose equal values stay together in that split.
-        html: Write the report, one self-contained page.
+        split_by: For --held-out: samples with the same value of this field stay on one side, e.g. creator or id.
+        html: Write the report to this file, one self-contained page.
         predictions: Write what the models said into this folder, in the formats of COCO's and VQA's servers.
-        batch_size: Pictures that the model sees at once.
+        batch_size: Pictures that the model sees at once; what suits the task by default.
     """
     from diptych import api
     from diptych.evaluation.judged import differences as compare_all

@@ -35,17 +35,18 @@ def train(
 
     Any setting can be given as --SECTION.FIELD VALUE: sections are model, training and loader, e.g. --training.lr 1e-3,
     --training.minutes 5, --loader.batch_size 256, --loader.held_out 0.1, --model.embed_dim 64. --dry-run prints all of
-    them. The same command goes on with a run that was interrupted.
+    them with their values. A run that was interrupted goes on with the same command.
 
     Args:
         family: clip, lit, asif, or "module:Class"; see `diptych list families`.
         data: A dataset with captions: a built-in one, a Diptych dataset, or raw data.
-        out: The run folder: settings, metrics, curves, checkpoints, the model.
-        preset: One of the family's sizes; its first by default.
-        config: A JSON or TOML file with the sections model, training and loader; single settings go before it.
-        seed: Of weights, split and order: --training.seed and --loader.seed in one.
+        out: The run folder, for settings, metrics, curves, checkpoints and the model; other verbs take it as a model.
+        preset: One of the family's presets, which "diptych list families" names; the first by default.
+        config: A JSON or TOML file with the sections model, training and loader; what is given as --SECTION.FIELD
+            counts more.
+        seed: Decides the first weights, the held-out part and the order: --training.seed and --loader.seed in one.
         device: cpu, cuda, cuda:N or mps; the best that the machine has by default.
-        no_resume: Refuse a folder that holds a run.
+        no_resume: Refuse a folder that holds a run instead of going on with that run.
         dry_run: Print the resolved settings and train nothing.
     """
     from diptych import api, recipes
