@@ -16,9 +16,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
+from scipy.stats import binomtest
 
+from diptych.data.scenes.agreement import Agreement, agreement
 from diptych.data.scenes.dials import Dials, dials_of
-from diptych.data.scenes.parser import Agreement, agreement, parse
+from diptych.data.scenes.parser import parse
 from diptych.data.scenes.render import render
 from diptych.data.scenes.sampling import sample_scene
 from diptych.data.scenes.world import ATTRIBUTES
@@ -38,18 +40,26 @@ def spoil(image: np.ndarray[Any, Any], how: str, seed: int) -> np.ndarray[Any, A
     return image
 
 
+def interval(wrong: int, of: int) -> tuple[float, float]:
+    """The 95 % interval of a share, after Clopper and Pearson."""
+    found = binomtest(wrong, of).proportion_ci(0.95, "exact")
+    return found.low, found.high
+
+
 def judge(index: int, dials: Dials, how: str) -> tuple[Agreement, float]:
     """(agreement of scene `index`, processor seconds of reading it)."""
     scene = sample_scene(dials, index)
     image = spoil(render(scene, dials.size).image, how, index)
     began = time.process_time()
     seen = parse(image, scene.style)
-    return agreement(seen, scene), time.process_time() - began
+    took = time.process_time() - began
+    return agreement(seen, scene, dials.size), took
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=1000)
+    parser.add_argument("--first", type=int, default=0, help="index of the first of them")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--style", default="photo")
@@ -57,19 +67,26 @@ def main() -> None:
     parser.add_argument("--spoil", choices=("", "jpeg", "blur", "noise"), default="")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    chosen = {"n": options.scenes, **{name: getattr(options, name) for name in ("size", "seed", "style", "objects")}}
+    chosen = {
+        "n": options.first + options.scenes,
+        **{name: getattr(options, name) for name in ("size", "seed", "style", "objects")},
+    }
     dials = dials_of({name: str(value) for name, value in chosen.items()})
     total, seconds = Agreement(), []
     with ProcessPoolExecutor(options.workers) as pool:
-        for one, took in pool.map(partial(judge, dials=dials, how=options.spoil), range(options.scenes)):
+        for one, took in pool.map(
+            partial(judge, dials=dials, how=options.spoil), range(options.first, options.first + options.scenes)
+        ):
             total += one
             seconds.append(took)
     print(f"{total.pictures} pictures of {dials.size} px, {dials.style} {options.spoil}, {total.things} things")
-    for name in ATTRIBUTES:
-        print(f"{name:22}{total.accuracy(name):8.2%}")
-    print(f"{'missed':22}{total.missed / total.things:8.2%}\n{'invented':22}{total.invented / total.things:8.2%}")
-    print(f"{'pictures without error':22}{total.perfect / total.pictures:8.2%}")
-    print(f"{'seconds a picture':22}{np.median(seconds):8.2f} (median, processor time)")
+    rows = [(name, total.found - right, total.found) for name, right in zip(ATTRIBUTES, total.right)]
+    for name, wrong, of in [*rows, ("missed", total.missed, total.things), ("invented", total.invented, total.things)]:
+        low, high = interval(wrong, of)
+        share = f"{1 - wrong / of:7.2%} right" if name in ATTRIBUTES else f"{wrong / of:7.2%}"
+        print(f"{name:26}{share:14}{wrong:4} of {of}; 95 % interval of errors {low:.2%} to {high:.2%}")
+    print(f"{'pictures without error':26}{total.perfect / total.pictures:8.2%}")
+    print(f"{'seconds a picture':26}{np.median(seconds):8.2f} (median, processor time)")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ STEPS = np.array([0.02] * 3 + [0.1] * 3)  # of the derivatives by camera and lam
 THING_STEPS = np.array([0.02, 0.02, 0.05])  # and by x, y and turn of a thing
 FARTHEST = 0.5  # that anything moves in one step
 LAMP = Light((-4.5, -4.0, 8.0))
+SOFT = 5  # pixels, of which first differences are means
 CAMERA = Camera()
 CAMERA_ROOM, LAMP_ROOM = np.array([0.7, 0.5, 0.7]), np.array([1.7, 1.7, 1.0])  # about the middle ones, world units
 FARTHER = (1.0, 1.6)  # how much farther off cameras are than the middle one
@@ -100,8 +101,11 @@ def _alike(a: Scene, b: Scene, near: float = 0.2) -> bool:
     return a.background == b.background and apart < near
 
 
-def fit_all(scene: Scene, image: Array, rounds: int, tolerance: float = TOLERANCE) -> Scene:
-    """The scene with camera, lamp and all things moved towards the picture, float32 [S, S, 3]."""
+def fit_all(scene: Scene, image: Array, rounds: int, tolerance: float = TOLERANCE, soft: int = 1) -> Scene:
+    """The scene with camera, lamp and all things moved towards the picture, float32 [S, S, 3].
+
+    Differences are taken between means of soft x soft pixels: what is farther off is still felt.
+    """
     now, size, count = _numbers(scene), len(image), len(scene.things)
     doubt = np.concatenate([DOUBTS, np.tile(THING_DOUBTS, count)]) / DOUBT_WEIGHT
     start = now.copy()
@@ -109,14 +113,18 @@ def fit_all(scene: Scene, image: Array, rounds: int, tolerance: float = TOLERANC
     damping = 1.0
 
     def cost(picture: Array, numbers: Array) -> float:
-        return float(loss(picture - image, tolerance).sum() + (((numbers - start) / doubt) ** 2).sum() / tolerance**2)
+        return float(
+            loss(_softened(picture - image, soft), tolerance).sum()
+            + (((numbers - start) / doubt) ** 2).sum() / tolerance**2
+        )
 
     base = drawn([scene], size)[0]
     for _ in range(rounds):
-        slopes = _slopes(_with_numbers(scene, now), base)
-        weighted = slopes * _weights(image - base, tolerance).ravel()
+        residual = _softened(image - base, soft)
+        slopes = _softened(_slopes(_with_numbers(scene, now), base), soft).reshape(len(now), -1)
+        weighted = slopes * _weights(residual, tolerance).ravel()
         left = weighted @ slopes.T + np.diag(1 / doubt**2)
-        right = weighted @ (image - base).ravel() + (start - now) / doubt**2
+        right = weighted @ residual.ravel() + (start - now) / doubt**2
         old = cost(base, now)
         for _ in range(3):
             move = np.linalg.solve(left + 0.01 * damping * np.diag(np.diag(left)), right)
@@ -142,10 +150,13 @@ def _likely(numbers: Array) -> Array:
 
 
 def _slopes(scene: Scene, base: Array) -> Array:
-    """How the picture `base` changes with camera, lamp and each thing, float32 [6 + 3 T, S * S * 3]."""
+    """How the picture `base` changes with camera, lamp and each thing, float32 [6 + 3 T, S, S, 3]."""
     size, now = len(base), _numbers(scene)
     slopes = np.zeros((len(now), *base.shape), np.float32)
-    others = drawn([_with_numbers(scene, now + step) for step in np.eye(len(now))[:6] * [[s] for s in STEPS]], size)
+    others = drawn(
+        [_with_numbers(scene, now + step) for step in np.diag(np.concatenate([STEPS, np.zeros(len(now) - 6)]))[:6]],
+        size,
+    )
     slopes[:6] = (others - base) / STEPS[:, None, None, None].astype(np.float32)
     stage = Stage(scene, size)
     tries = []
@@ -154,7 +165,7 @@ def _slopes(scene: Scene, base: Array) -> Array:
         tries += [(_swap(scene.things, i, _moved(thing, step)), region) for step in np.diag(THING_STEPS)]
     for k, ((_, region), (picture, _)) in enumerate(zip(tries, stage.draw(tries))):
         slopes[6 + k][region] = (picture - base[region]) / np.float32(THING_STEPS[k % 3])
-    return slopes.reshape(len(now), -1)
+    return slopes
 
 
 def compare(
@@ -179,10 +190,12 @@ def compare(
     stage = Stage(scene, len(image))
     regions = [stage.region(some) for some in options]
     tried = [_Try(i, thing) for i, some in enumerate(options) for thing in some]
-    _draw(stage, tried, image, regions, tolerance)
-    for count in keep:
+    _draw(stage, tried, image, regions, tolerance, SOFT)
+    for i, count in enumerate(keep):
         tried = [one for i in range(len(options)) for one in _best(tried, i, count)]
-        _step(stage, tried, image, regions, tolerance)
+        _step(stage, tried, image, regions, tolerance, 1 if i else SOFT)
+        for one in tried:
+            one.loss = float(loss(one.picture - image[regions[one.place]], tolerance).sum())
     return [[(one.loss, one.thing) for one in _best(tried, i, len(tried))] for i in range(len(options))]
 
 
@@ -204,15 +217,20 @@ def _best(tried: list[_Try], place: int, count: int) -> list[_Try]:
     return list(names.values())[:count]
 
 
-def _draw(stage: Stage, tried: list[_Try], image: Array, regions: list[Window], tolerance: float) -> None:
+def _draw(stage: Stage, tried: list[_Try], image: Array, regions: list[Window], tolerance: float, soft: int) -> None:
     things = stage.scene.things
     drawings = stage.draw([(_swap(things, one.place, one.thing), regions[one.place]) for one in tried])
     for one, (picture, _) in zip(tried, drawings):
         one.picture = picture
-        one.loss = float(loss(picture - image[regions[one.place]], tolerance).sum())
+        one.loss = float(loss(_softened(picture - image[regions[one.place]], soft), tolerance).sum())
 
 
-def _step(stage: Stage, tried: list[_Try], image: Array, regions: list[Window], tolerance: float) -> None:
+def _softened(difference: Array, soft: int) -> Array:
+    """A difference of pictures [..., H, W, 3], each pixel the mean of the soft x soft about it."""
+    return difference if soft == 1 else uniform_filter(difference, (*(0,) * (difference.ndim - 3), soft, soft, 0))
+
+
+def _step(stage: Stage, tried: list[_Try], image: Array, regions: list[Window], tolerance: float, soft: int) -> None:
     """Move each option one step towards the picture where that lowers its loss."""
     things = stage.scene.things
     nudged = [
@@ -223,15 +241,15 @@ def _step(stage: Stage, tried: list[_Try], image: Array, regions: list[Window], 
     pictures = [picture for picture, _ in stage.draw(nudged)]
     moved = []
     for k, one in enumerate(tried):
-        slope = np.stack([(p - one.picture).ravel() for p in pictures[3 * k : 3 * k + 3]])
+        slope = _softened(np.stack(pictures[3 * k : 3 * k + 3]) - one.picture, soft).reshape(3, -1)
         slope /= THING_STEPS[:, None].astype(np.float32)
-        residual = image[regions[one.place]] - one.picture
+        residual = _softened(image[regions[one.place]] - one.picture, soft)
         weighted = slope * _weights(residual, tolerance).ravel()
         left = weighted @ slope.T
         left += np.diag(np.diag(left) * 0.01 + (DOUBT_WEIGHT / THING_DOUBTS) ** 2)
         move = np.linalg.solve(left, weighted @ residual.ravel())
         moved.append(_Try(one.place, _moved(one.thing, np.clip(move, -FARTHEST, FARTHEST))))
-    _draw(stage, moved, image, regions, tolerance)
+    _draw(stage, moved, image, regions, tolerance, soft)
     for one, other in zip(tried, moved):
         if other.loss < one.loss:
             one.thing, one.picture, one.loss = other.thing, other.picture, other.loss

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.scenes.fitting import TOLERANCE, compare, find_grounds, fit_all, loss, reduced, shrink
+from diptych.data.scenes.fitting import SOFT, TOLERANCE, compare, find_grounds, fit_all, loss, reduced, shrink
 from diptych.data.scenes.render import render
 from diptych.data.scenes.segment import Guess, evidence, guesses
 from diptych.data.scenes.view import View
 from diptych.data.scenes.windows import Stage, Window
-from diptych.data.scenes.world import ATTRIBUTES, MATERIALS, SHAPES, SIZES, STYLES, Scene, Thing
+from diptych.data.scenes.world import MATERIALS, SHAPES, SIZES, STYLES, Scene, Thing
 from diptych.types import InputError
 
 Array = np.ndarray[Any, Any]
@@ -36,10 +36,13 @@ LEAST_SEEN = 0.25  # of a thing's outline; of what the world makes, two fifths a
 LEAST_AREA = 10 / 96**2  # and 16 pixels of 96 x 96
 GROUNDS = 3  # that are tried
 EXPLAINED = 0.05  # loss of a pixel, on average, with which the first ground is taken
-SURE = 0.06  # loss about a thing, for each of its pixels, with which its attributes are not questioned
+SURE = 0.2  # loss about a thing, for each of its pixels, with which its attributes are not questioned
 ROUGH, ROUGHEST = 5.0, 40.0  # tolerance beside the median difference of the ground, and the most, in grey levels
 COARSE = 24.0  # grey levels that a first guess may be off
 TURNS = tuple(i * pi / 8 for i in range(4))  # of cubes, which look the same after a quarter
+
+HERE = ((0.0, 0.0),)
+AROUND = (*HERE, (-0.25, 0.0), (0.25, 0.0), (0.0, -0.25), (0.0, 0.25))  # where a larger thing may stand in truth
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,8 @@ def _read(ground: Scene, image: Array, tolerance: float) -> Scene:
     target = image.astype(np.float32)
     scene = _add(ground, reduced(image, GUESSED_AT, ground.style), tolerance)
     small = reduced(image, FITTED_AT, ground.style).astype(np.float32)
-    scene = fit_all(fit_all(scene, small, 3, max(COARSE, tolerance)), target, 3, tolerance)
+    scene = fit_all(scene, small, 3, max(COARSE, tolerance), SOFT if ground.style == "sketch" else 1)
+    scene = fit_all(scene, target, 3, tolerance)
     for _ in range(REPEATS):
         names = _names(scene)
         scene = _decided(_add(scene, image, tolerance), target, tolerance)
@@ -126,7 +130,7 @@ def _read(ground: Scene, image: Array, tolerance: float) -> Scene:
             break
     fewer = _without_pieces(scene, target, tolerance)
     if len(fewer.things) < len(scene.things):
-        other = _decided(_add(_decided(fewer, target, tolerance), image, tolerance), target, tolerance)
+        other = _decided(_add(_decided(fewer, target, tolerance, AROUND), image, tolerance), target, tolerance)
         if _total(other, target, tolerance) < _total(scene, target, tolerance):
             scene = other
     return scene
@@ -136,11 +140,11 @@ def _total(scene: Scene, target: Array, tolerance: float) -> float:
     return float(loss(render(scene, len(target)).image - target, tolerance).mean())
 
 
-def _decided(scene: Scene, target: Array, tolerance: float) -> Scene:
+def _decided(scene: Scene, target: Array, tolerance: float, shifts: Sequence[tuple[float, float]] = HERE) -> Scene:
     """The scene with what else might look like its doubtful things where that comes closer, fitted to the picture."""
     doubtful = _doubtful(scene, target, tolerance)
     if any(doubtful):
-        some = [_variants(thing, scene) if doubt else [thing] for thing, doubt in zip(scene.things, doubtful)]
+        some = [_variants(thing, scene, shifts) if doubt else [thing] for thing, doubt in zip(scene.things, doubtful)]
         scene = _decide(scene, target, some, tolerance)
     return _without_idle(fit_all(scene, target, 2, tolerance), target, tolerance)
 
@@ -161,16 +165,18 @@ def _doubtful(scene: Scene, target: Array, tolerance: float) -> list[bool]:
 
 
 def _without_pieces(scene: Scene, target: Array, tolerance: float) -> Scene:
-    """Without doubtful things beside larger doubtful ones of the same colour: they may be pieces of one thing."""
+    """Without things beside larger ones of the same colour, if one of both is doubtful: they may be pieces of one."""
     stage, doubtful = Stage(scene, len(target)), _doubtful(scene, target, tolerance)
     regions = [stage.region([thing]) for thing in scene.things]
     area = [(rows.stop - rows.start) * (columns.stop - columns.start) for rows, columns in regions]
-    unsure = [i for i, doubt in enumerate(doubtful) if doubt]
     pieces = {
         i
-        for i in unsure
-        for k in unsure
-        if area[k] > area[i] and scene.things[k].color == scene.things[i].color and _meet(regions[i], regions[k])
+        for i, thing in enumerate(scene.things)
+        for k, other in enumerate(scene.things)
+        if area[k] > area[i]
+        and thing.color == other.color
+        and (doubtful[i] or doubtful[k])
+        and _meet(regions[i], regions[k])
     }
     return replace(scene, things=tuple(thing for i, thing in enumerate(scene.things) if i not in pieces))
 
@@ -251,8 +257,8 @@ def _clashing(things: Sequence[Thing], gain: Array) -> Array:
     )
 
 
-def _variants(thing: Thing, scene: Scene) -> list[Thing]:
-    """The thing, and what else might look like it: of another shape, material or size in the same place."""
+def _variants(thing: Thing, scene: Scene, shifts: Sequence[tuple[float, float]]) -> list[Thing]:
+    """The thing, and what else might look like it: of another shape, material or size in its place, or shifted."""
     found = [thing]
     for material in MATERIALS:
         for shape in SHAPES:
@@ -261,7 +267,7 @@ def _variants(thing: Thing, scene: Scene) -> list[Thing]:
         for size in SIZES:
             if size != thing.size:
                 found.append(replace(_same_place(thing, size, View(scene.camera)), material=material))
-    return found
+    return [replace(one, x=one.x + x, y=one.y + y) for x, y in shifts for one in found]
 
 
 def _same_place(thing: Thing, size: str, view: View) -> Thing:
@@ -285,68 +291,3 @@ def _seen(scene: Scene, image: Array, scale: float) -> list[Seen]:
             one = Seen(thing.shape, thing.color, thing.material, thing.size, thing.x, thing.y, box, sure)
             seen.append((depth, one))
     return [one for _, one in sorted(seen, key=lambda pair: pair[0])]
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """How what is seen agrees with what is there; counts, which `+` adds up over pictures.
-
-    Attributes:
-        things: that are there.
-        found: of them, that are seen.
-        invented: seen where nothing is.
-        right: for each attribute of `ATTRIBUTES`, of how many found things it is seen rightly.
-        pictures: that are judged.
-        perfect: of them, those in which everything is seen rightly and nothing else.
-    """
-
-    things: int = 0
-    found: int = 0
-    invented: int = 0
-    right: tuple[int, int, int, int] = (0, 0, 0, 0)
-    pictures: int = 0
-    perfect: int = 0
-
-    def __add__(self, other: Agreement) -> Agreement:
-        sums = [a + b for a, b in zip(self.right, other.right)]
-        return Agreement(
-            self.things + other.things,
-            self.found + other.found,
-            self.invented + other.invented,
-            (sums[0], sums[1], sums[2], sums[3]),
-            self.pictures + other.pictures,
-            self.perfect + other.perfect,
-        )
-
-    @property
-    def missed(self) -> int:
-        """Things that are there and not seen."""
-        return self.things - self.found
-
-    def accuracy(self, attribute: str) -> float:
-        """Share of the found things whose attribute is seen rightly, 0..1; 1 where none is found."""
-        return self.right[ATTRIBUTES.index(attribute)] / self.found if self.found else 1.0
-
-
-def agreement(seen: Sequence[Seen], scene: Scene, within: float = 0.7) -> Agreement:
-    """Match what is seen with the things of the scene, the nearest on the ground first, and count what is right.
-
-    Args:
-        seen: what `parse` found in a picture of the scene.
-        scene: what is to be there.
-        within: how far apart matched things may be on the ground, in world units.
-    """
-    pairs = sorted(
-        ((a.x - b.x) ** 2 + (a.y - b.y) ** 2, i, j) for i, a in enumerate(scene.things) for j, b in enumerate(seen)
-    )
-    of_thing: dict[int, int] = {}
-    for square, i, j in pairs:
-        if square < within * within and i not in of_thing and j not in of_thing.values():
-            of_thing[i] = j
-    right = [
-        [getattr(scene.things[i], name) == getattr(seen[j], name) for name in ATTRIBUTES] for i, j in of_thing.items()
-    ]
-    size, color, material, shape = (sum(row[k] for row in right) for k in range(4))
-    perfect = len(of_thing) == len(scene.things) == len(seen) and all(map(all, right))
-    invented = len(seen) - len(of_thing)
-    return Agreement(len(scene.things), len(of_thing), invented, (size, color, material, shape), 1, int(perfect))

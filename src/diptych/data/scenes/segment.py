@@ -32,6 +32,7 @@ LEVELS = 16  # bins of each channel
 RATIOS, RATIO_STEP = 28, 0.05  # bins of the brightness beside that of the bare ground
 TINTS, TINT_STEP = 33, 4.0  # bins of how red and how blue beside the ground of that brightness
 MOST_GUESSES = 14
+MOST_PLACES = 2000  # pixels on which centres of things are tried; in a picture of the world there are fewer
 ALTERNATIVES = 8  # hypotheses kept for one guess
 TURN = 0.4  # of all guesses: cubes are halfway between seeing one and two sides
 
@@ -154,6 +155,8 @@ def _candidates(values: Array, scene: Scene, size: int) -> list[Thing]:
     rich[1:-1, 1:-1] = best
     around = sum(rich[i : i + size, j : j + size] for i in range(3) for j in range(3))
     rows, columns = np.nonzero(np.asarray(around) > 0)
+    thin = 1 + len(rows) // MOST_PLACES
+    rows, columns = rows[::thin], columns[::thin]
     view = View(scene.camera)
     u, v = (2 * columns + 1) / size - 1, (2 * rows + 1) / size - 1
     way = [
