@@ -32,7 +32,7 @@ def gap(value, low, high, p):
         (
             "answer/accuracy",
             gap(0.01, -0.02, 0.04, 0.4),
-            "Answers, accuracy: new is not told apart from old (+1.0 points, 95 % interval -2.0 to +4.0, p = 0.4)",
+            "Answers, accuracy: new cannot be told apart from old (+1.0 points, 95 % interval -2.0 to +4.0, p = 0.4)",
         ),
         (
             "answer/ece",  # an error: lower is better

@@ -131,7 +131,7 @@ def test_several_models_on_several_data_sets(call: Call, clip: Path, writer: Pat
             row["model"]: row["estimates"]["match/accuracy"]["value"] for row in found["results"] if row["data"] == data
         }
         assert gaps[data, "match/accuracy"]["value"] == pytest.approx(numbers[server] - numbers[str(clip)])
-        assert f"True caption preferred on {data}: {server} is" in " ".join(said.out.split())
+        assert f"True caption preferred on {data}: {server} " in " ".join(said.out.split())
     assert "Differences" in (tmp_path / "page.html").read_text()
 
 

@@ -70,13 +70,13 @@ def show_differences(differences: Mapping[str, Mapping[str, Any]], first: str, d
             kind, gap = metric(name), found.estimate
             scale, unit, digits = (100, " points", 1) if kind.kind in ("share", "error") else (1, "", 3)
             better = (gap.value < 0) == kind.lower_is_better
-            verdict = "better than" if better else "worse than"
+            verdict = "is better than" if better else "is worse than"
             if found.p > SURE:
-                verdict = "not told apart from"
+                verdict = "cannot be told apart from"
             value, low, high = (f"{number * scale:+.{digits}f}" for number in gap[:3])
             where = f" on {data}" if data else ""
             said.append(
-                f"{kind.label}{where}: {model} is {verdict} {first} "
+                f"{kind.label}{where}: {model} {verdict} {first} "
                 f"({value}{unit}, 95 % interval {low} to {high}, p = {found.p:.2g})"
             )
     return said
