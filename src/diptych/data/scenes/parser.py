@@ -101,7 +101,7 @@ def parse_scene(image: Array, style: str) -> Scene:
         value = _total(scene, target, tolerance)
         if value < least:
             best, least = scene, value
-        if least < EXPLAINED:
+        if least < EXPLAINED + 2 * _slack(tolerance):
             break
     return best
 
@@ -110,6 +110,11 @@ def _roughness(ground: Scene, target: Array) -> float:
     """The tolerance that suits the picture, in grey levels: more where even the ground is not as it would be drawn."""
     apart = np.sqrt(((render(ground, len(target)).image - target) ** 2).mean(axis=-1))
     return float(np.clip(ROUGH * np.median(apart), TOLERANCE, ROUGHEST))
+
+
+def _slack(tolerance: float) -> float:
+    """Loss of half of the ground's pixels where a rough picture has raised the tolerance."""
+    return 1 / (1 + ROUGH**2) if tolerance > TOLERANCE else 0.0
 
 
 def _read(ground: Scene, image: Array, tolerance: float) -> Scene:
@@ -159,7 +164,7 @@ def _doubtful(scene: Scene, target: Array, tolerance: float) -> list[bool]:
     regions = [stage.region([thing]) for thing in scene.things]
     drawings = stage.draw([(scene.things, region) for region in regions])
     return [
-        not loss(picture - target[region], tolerance).sum() < SURE * (ids == i).sum()
+        not loss(picture - target[region], tolerance).sum() < (SURE + 4 * _slack(tolerance)) * (ids == i).sum()
         for i, ((picture, ids), region) in enumerate(zip(drawings, regions))
     ]
 
