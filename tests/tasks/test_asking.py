@@ -113,6 +113,18 @@ def test_a_pair_score_goes_before_cosines():
     assert tasks.match(both, [picture("red")], [["red"]]).scores[0] == [7]
 
 
+def test_a_score_that_is_no_number_is_told_and_not_kept():
+    nan = np.float32("nan")
+    pairs = SimpleNamespace(match=lambda pictures, texts: np.array([nan if t == "?" else 1 for t in texts]))
+    broken = Toy()
+    broken.encode_text = lambda tokens, mask, plain=broken.encode_text: plain(tokens, mask) * nan
+    found = tasks.match(pairs, [picture("red"), picture("blue")], [["a", "?"], ["a", "b"]])
+    assert found.kept == [1] and found.rejected == [Rejected("picture 0", "score is no number")]
+    found = tasks.match(broken, [picture("red"), picture("blue")], [["red"], []])
+    assert found.kept == [1] and found.rejected == [Rejected("picture 0", "score is no number")]
+    assert not tasks.answer(broken, [picture("red")], ["?"], ["red", "blue"]).replies
+
+
 def test_captions_in_order_with_the_model_ready():
     model = Speaker().train()
     images = [picture("red"), b"?", picture("black"), picture("blue", size=(5, 9))]

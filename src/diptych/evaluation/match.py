@@ -18,7 +18,7 @@ from diptych.evaluation.judged import Case, Judged, Values, none_left
 from diptych.evaluation.metrics.intervals import mean_interval
 from diptych.evaluation.metrics.retrieval import TIE
 from diptych.tasks.match import match
-from diptych.types import InputError, Rejected, Sample
+from diptych.types import InputError, Sample
 
 WINOGROUND = {"match/text_score": 1 / 4, "match/image_score": 1 / 4, "match/group_score": 1 / 6}
 """Winoground's scores -> what guessing reaches."""
@@ -61,14 +61,9 @@ def evaluate_match(
         raise InputError(f"{dataset.name}: negatives: no sample has a caption and texts that are close to it and wrong")
     texts = [_texts(samples[row]) for row in rows]
     found = match(model, dataset.select(rows), texts, batch_size=batch_size, device=device, progress=progress)
-    rejected, scored = list(found.rejected), dict[int, dict[str, float]]()
-    for i, scores in zip(found.kept, found.scores):
-        if np.isnan(scores).any():
-            rejected.append(Rejected(samples[rows[i]].id, "score is no number"))
-        else:
-            scored[rows[i]] = dict(zip(texts[i], scores.tolist()))
+    scored = {rows[i]: dict(zip(texts[i], scores.tolist())) for i, scores in zip(found.kept, found.scores)}
     if not scored:
-        raise none_left(dataset.name, "samples", len(rows), rejected)
+        raise none_left(dataset.name, "samples", len(rows), found.rejected)
 
     asked = [one for one in asked if one.row in scored]
     cases = [_case(one, scored[one.row]) for one in asked]
@@ -83,7 +78,9 @@ def evaluate_match(
     for name, value in _winoground(samples, scored).items():
         values[name] = value
         estimates[name] = mean_interval(value.numbers, rng, chance=WINOGROUND[name])
-    return Judged("match", estimates, values, cases, rejected, {"sample without negatives": len(samples) - len(rows)})
+    return Judged(
+        "match", estimates, values, cases, found.rejected, {"sample without negatives": len(samples) - len(rows)}
+    )
 
 
 def _asked(row: int, sample: Sample) -> list[Asked]:

@@ -5,14 +5,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diptych.data.store import Dataset
 from diptych.machine import Precision
 from diptych.tasks.embed import embed_readable_images, embed_texts
 from diptych.tasks.reading import Pictures, Progress, Read, decoder
+from diptych.tasks.reading import name_of as picture_name
 from diptych.tasks.running import ask_each, lacks
 from diptych.types import AnswersQuestions, DualEncoder, InputError, MatchesPairs, Rejected, Reply
 
 ASK = 'Is this true of the picture: "{}"? Answer yes or no.'
 YES_NO = ("yes", "no")
+NO_NUMBER = "score is no number"
 WHO = "a dual encoder (CLIP, LiT, ASIF, SigLIP, ...), a model with a pair score, or one that answers questions"
 
 
@@ -45,7 +48,8 @@ def match(
         images: as `embed_images` takes them; the first picture of each sample of a dataset.
         batch_size: pictures, or pairs of picture and text, that the model sees at once.
 
-    Pictures that cannot be read are left out and named. Raises `InputError` for a model that has none of the three.
+    Pictures that cannot be read, or of which a score is NaN, are left out and named. Raises `InputError` for a model
+    that has none of the three.
     """
     if isinstance(texts, str) or any(isinstance(some, str) for some in texts):
         raise InputError("texts: expected a list of candidate texts for each picture, got a single text")
@@ -71,11 +75,16 @@ def match(
     found = embed_readable_images(
         model, images, batch_size=batch_size, device=device, precision=precision, progress=progress
     )
-    scores = [
-        np.array([vector @ where[text] for text in texts[i]], np.float32)
-        for i, vector in zip(found.kept, found.vectors)
-    ]
-    return Matched(scores, found.kept, found.rejected)
+    matched = Matched([], [], found.rejected)
+    for i, vector in zip(found.kept, found.vectors):
+        scores = _checked([float(vector @ where[text]) for text in texts[i]])
+        if isinstance(scores, Rejected):
+            name = images.ids[i] if isinstance(images, Dataset) else picture_name(images[i], i)
+            matched.rejected.append(scores._replace(id=name))
+        else:
+            matched.scores.append(scores)
+            matched.kept.append(i)
+    return matched
 
 
 def _pair_scores(
@@ -99,10 +108,14 @@ def _pair_scores(
     mine: list[list[float | Rejected]] = [[] for _ in read.positions]
     for (i, _), score in zip(pairs, scores):
         mine[i].append(score)
-    return [
-        next((score for score in some if isinstance(score, Rejected)), None) or np.array(some, np.float32)
-        for some in mine
-    ]
+    return [_checked(some) for some in mine]
+
+
+def _checked(scores: Sequence[float | Rejected]) -> np.ndarray | Rejected:
+    """The scores of a picture, or what is wrong with one of them; NaN would count as neither better nor worse."""
+    wrong = next((score for score in scores if isinstance(score, Rejected)), None)
+    made = wrong or np.array(scores, np.float32)
+    return Rejected("", NO_NUMBER) if isinstance(made, np.ndarray) and np.isnan(made).any() else made
 
 
 def _probability_of_yes(reply: Reply | Rejected) -> float | Rejected:
