@@ -55,7 +55,7 @@ def evaluate_match(
         InputError: the model cannot match, or no sample has negatives and a readable picture.
     """
     samples = dataset.take(range(len(dataset)), fields={"captions", "negatives", "group"})
-    asked = [one for row, sample in enumerate(samples) for one in _asked(row, sample)]
+    asked = [one for row, sample in enumerate(samples) for one in asked_of(row, sample)]
     rows = list(dict.fromkeys(one.row for one in asked))
     if not rows:
         raise InputError(f"{dataset.name}: negatives: no sample has a caption and texts that are close to it and wrong")
@@ -83,7 +83,7 @@ def evaluate_match(
     )
 
 
-def _asked(row: int, sample: Sample) -> list[Asked]:
+def asked_of(row: int, sample: Sample) -> list[Asked]:
     """The units of a sample. A negative that is a caption of its picture too is not wrong, and is left out."""
     wrong: dict[tuple[int, str], list[str]] = defaultdict(list)
     for negative in sample.negatives:
@@ -99,13 +99,17 @@ def _texts(sample: Sample) -> list[str]:
     return list(dict.fromkeys([*sample.captions, *(negative.text for negative in sample.negatives)]))
 
 
+def hit(true: float, wrong: Sequence[float]) -> float:
+    """The probability that the true text is taken, if a fair die decides between equal scores."""
+    if max(wrong) > true + TIE:
+        return 0.0
+    return 1 / (1 + sum(score >= true - TIE for score in wrong))
+
+
 def _case(one: Asked, scores: Mapping[str, float]) -> Case:
-    """Scored by the probability that the true text is first, if ties are broken by a fair die."""
-    rival = max(one.wrong, key=scores.__getitem__)
-    if scores[rival] > scores[one.caption] + TIE:
-        return Case(one.row, 0.0, f"which fits? ({one.kind})", rival, one.caption)
-    tied = sum(scores[text] >= scores[one.caption] - TIE for text in one.wrong)
-    return Case(one.row, 1 / (1 + tied), f"which fits? ({one.kind})", "undecided" if tied else one.caption, one.caption)
+    score = hit(scores[one.caption], [scores[text] for text in one.wrong])
+    said = one.caption if score == 1 else "undecided" if score else max(one.wrong, key=scores.__getitem__)
+    return Case(one.row, score, f"which fits? ({one.kind})", said, one.caption)
 
 
 def _parts(asked: Sequence[Asked]) -> dict[str, list[int]]:

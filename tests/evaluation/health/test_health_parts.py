@@ -11,15 +11,16 @@ import pytest
 from planted import Answerer, BagOfWords, Oracle, Planted, words_of
 
 from diptych.data import open_dataset
-from diptych.evaluation.health import claims, nonsense, perturb, spurious, unseen, worlds
+from diptych.evaluation.health import claims, nonsense, perturb, spurious, unseen, word_order, worlds
 from diptych.evaluation.health.blind import blind_hits
-from diptych.evaluation.health.choosing import Choice, choose, hit
+from diptych.evaluation.health.choosing import Choice, choose
 from diptych.evaluation.health.finding import Finding, above, all_of, below
 from diptych.evaluation.health.page import page, summary, written
 from diptych.evaluation.health.run import Health, check_health
 from diptych.evaluation.health.training import held_out_of
+from diptych.evaluation.match import hit
 from diptych.images import decode
-from diptych.types import EncodedImage, Estimate, InputError, Sample
+from diptych.types import EncodedImage, Estimate, InputError, Negative, Sample
 
 
 def rng() -> np.random.Generator:
@@ -38,9 +39,9 @@ def test_a_verdict_needs_the_whole_interval() -> None:
 
 
 def test_ties_are_broken_by_a_fair_die() -> None:
-    assert hit(np.array([0.5, 0.5, 0.1])) == 0.5
-    assert hit(np.array([0.5, 0.6, 0.1])) == 0.0
-    assert hit(np.array([0.7, 0.6, 0.1])) == 1.0
+    assert hit(0.5, [0.5, 0.1]) == 0.5
+    assert hit(0.5, [0.6, 0.1]) == 0.0
+    assert hit(0.7, [0.6, 0.1]) == 1.0
 
 
 # ---------------------------------------------------------------- the blind control
@@ -128,6 +129,12 @@ def test_damage_grows_with_its_grade_and_leaves_the_picture_alone() -> None:
             gaps.append(np.abs(made.astype(float) - picture).mean())
         assert 0 < gaps[0] < gaps[1] < gaps[2], name
     assert (picture == before).all()
+
+
+def test_a_negative_that_another_caption_says_is_not_wrong() -> None:
+    negatives = [Negative("a car", "swap", 0), Negative("a dog", "swap", 0), Negative("x", "swap", 9)]
+    found = word_order._choices([Sample("a", [], ["a cat", "a dog"], negatives=negatives)])
+    assert found == {"swap": [Choice(0, ("a cat", "a car"), 0)]}
 
 
 # ---------------------------------------------------------------- the run

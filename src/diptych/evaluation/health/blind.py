@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
-from diptych.evaluation.health.choosing import Choice, hit
+from diptych.evaluation.health.choosing import Choice
+from diptych.evaluation.match import hit
 
 Floats = NDArray[np.float64]
 
@@ -48,7 +49,7 @@ def blind_hits(choices: Sequence[Choice], names: Sequence[str]) -> Floats:
         judged, taught = np.flatnonzero(folds == fold), folds[owner] != fold
         if len(judged) and taught.any():
             scores = features @ _fit(gaps[taught])
-            hits[judged] = [hit(scores[starts[i] : ends[i]]) for i in judged]
+            hits[judged] = [hit(scores[starts[i]], scores[starts[i] + 1 : ends[i]].tolist()) for i in judged]
     return hits
 
 

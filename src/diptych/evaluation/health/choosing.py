@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diptych.evaluation.health.finding import Failure
-from diptych.evaluation.metrics.retrieval import TIE
+from diptych.evaluation.match import hit
 from diptych.tasks.match import match
 from diptych.types import AnswersQuestions, DualEncoder, InputError, MatchesPairs, Sample
 
@@ -64,16 +64,8 @@ def choose(model: Any, pictures: Sequence[Any], choices: Sequence[Choice], **set
     if not judged:
         raise InputError(f"images: none of {len(rows)} could be judged{_why(found.rejected)}")
     scores = [np.array([scored[choice.row][text] for text in choice.texts]) for choice in judged]
-    hits = np.array([hit(some) for some in scores])
+    hits = np.array([hit(some[0], some[1:].tolist()) for some in scores])
     return Chosen(judged, scores, hits, np.array([choice.group for choice in judged]))
-
-
-def hit(scores: Floats) -> float:
-    """The probability that the first of the texts is taken, if a fair die decides between equal scores."""
-    ahead = scores[1:].max()
-    if ahead > scores[0] + TIE:
-        return 0.0
-    return float(1 / (1 + np.count_nonzero(scores[1:] >= scores[0] - TIE)))
 
 
 def chance(choices: Sequence[Choice]) -> float:

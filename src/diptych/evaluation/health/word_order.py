@@ -11,6 +11,7 @@ import numpy as np
 from diptych.evaluation.health.blind import blind_hits
 from diptych.evaluation.health.choosing import MATCHES, Choice, can_match, chance, choose, failures
 from diptych.evaluation.health.finding import Finding, above, halfway, not_judged, percent, points
+from diptych.evaluation.match import asked_of
 from diptych.evaluation.metrics.intervals import mean_interval, paired_difference
 from diptych.types import Estimate, Sample
 
@@ -57,12 +58,8 @@ def _choices(samples: Sequence[Sample]) -> dict[str, list[Choice]]:
     found: dict[str, list[Choice]] = defaultdict(list)
     for row, sample in enumerate(samples):
         group = groups.setdefault(sample.group or f"row {row}", len(groups))
-        wrong: dict[tuple[int, str], list[str]] = defaultdict(list)
-        for negative in sample.negatives:
-            if negative.of < len(sample.captions) and negative.text != sample.captions[negative.of]:
-                wrong[negative.of, negative.kind or "negatives"].append(negative.text)
-        for (of, kind), texts in wrong.items():
-            found[kind].append(Choice(row, (sample.captions[of], *dict.fromkeys(texts)), group))
+        for one in asked_of(row, sample):
+            found[one.kind].append(Choice(row, (one.caption, *one.wrong), group))
     return dict(found)
 
 
@@ -82,7 +79,8 @@ def _row(
     lead = paired_difference(hits, blind, rng, groups=groups)
     enough = above(score, halfway(guessing))
     told = control.high > halfway(guessing)  # by the wording; a better guesser than this one may tell all of it
-    mine = [i for i, choice in enumerate(chosen.choices) if choice in set(judged)]
+    own = set(judged)
+    mine = [i for i, choice in enumerate(chosen.choices) if choice in own]
     part = chosen._replace(
         choices=[chosen.choices[i] for i in mine], scores=[chosen.scores[i] for i in mine], hits=chosen.hits[mine]
     )
@@ -109,7 +107,7 @@ def _sentence(kind: str, score: Estimate, control: Estimate, lead: Estimate) -> 
     if score.high < halfway(guess):
         if score.low > guess:
             return f"It knows little of {knows}: right in {value}, where guessing gets {percent(guess)} and {blind}."
-        return f"No better than guessing ({percent(guess)}): in which order the words stand tells it nothing here."
+        return f"Right in {value}, and guessing gets {percent(guess)}: nothing shows that it knows {knows}."
     if lead.high < 0:
         return f"{value}, but {blind}: the score is no sign of sight."
     if lead.low <= 0 or control.high > halfway(guess):
