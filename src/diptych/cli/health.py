@@ -77,7 +77,7 @@ def show(found: Health) -> None:
     """Print the summary, and of each row the verdict, the numbers and the sentence."""
     from rich.padding import Padding
 
-    from diptych.evaluation.health.page import beside, interval, summary, written
+    from diptych.evaluation.health.page import beside, interval, left_out, summary, written
 
     terminal.say(summary(found))
     test = ""
@@ -91,5 +91,5 @@ def show(found: Health) -> None:
             between = interval(finding, finding.estimate)
             value = f"{written(finding, finding.estimate.value)}{f' ({between})' if between else ''}"
             terminal.out.print(Padding(", ".join([value, *beside(finding)]), (0, 0, 0, INDENT)))
-        terminal.out.print(Padding(finding.sentence, (0, 0, 0, INDENT)))
+        terminal.out.print(Padding(f"{finding.sentence} {left_out(finding)}".rstrip(), (0, 0, 0, INDENT)))
     terminal.say(f"\nBy bad luck alone at most {found.by_luck():.1f} rows would be red.")

@@ -13,6 +13,7 @@ from planted import Answerer, BagOfWords, Oracle, Planted, words_of
 from diptych.data import open_dataset
 from diptych.evaluation.health import claims, nonsense, perturb, spurious, unseen, word_order, worlds
 from diptych.evaluation.health.blind import blind_hits
+from diptych.evaluation.health.calibration import Sure, _row
 from diptych.evaluation.health.choosing import Choice, choose
 from diptych.evaluation.health.finding import Finding, above, all_of, below
 from diptych.evaluation.health.page import page, summary, written
@@ -20,7 +21,7 @@ from diptych.evaluation.health.run import Health, check_health
 from diptych.evaluation.health.training import held_out_of
 from diptych.evaluation.match import hit
 from diptych.images import decode
-from diptych.types import EncodedImage, Estimate, InputError, Negative, Sample
+from diptych.types import EncodedImage, Estimate, InputError, Negative, Rejected, Sample
 
 
 def rng() -> np.random.Generator:
@@ -112,7 +113,17 @@ def test_a_trap_is_what_the_rule_expects(planted: Planted) -> None:
 
 
 def test_words_that_decline() -> None:
-    for text in ("unanswerable", "There is no car.", "I can't tell.", "", "None", "I do not see a car."):
+    for text in (
+        "unanswerable",
+        "There is no car.",
+        "I can't tell.",
+        "",
+        "None",
+        "I do not see a car.",
+        "I don’t see it.",
+    ):
+        assert nonsense.declines(text), text
+    for text in ("There’s no red cube.", "No red cube is visible.", "I cannot say", "No cars in the picture"):
         assert nonsense.declines(text), text
     for text in ("red", "3", "a cube", "yes", "northern lights", "no"):
         assert not nonsense.declines(text), text
@@ -147,6 +158,59 @@ def test_unreadable_pictures_are_left_out_of_a_choice(planted: Planted) -> None:
     assert [choice.row for choice in found.choices] == [0]
     with pytest.raises(InputError, match="none of 1 could be judged"):
         choose(BagOfWords(planted.world), [EncodedImage(b"no picture")], choices[:1])
+
+
+class Refusing:
+    """A model that gives no answer about some pictures or questions."""
+
+    def __init__(self, model: Any, share: float = 0.0, silent: str = "\0") -> None:
+        self.model, self.share, self.silent, self.lot = model, share, silent, np.random.default_rng(0)
+
+    def answer(self, *asked: Any) -> list[Any]:
+        return [
+            Rejected("", "refused") if self.lot.random() < self.share or reply.text.startswith(self.silent) else reply
+            for reply in self.model.answer(*asked)
+        ]
+
+
+def test_what_a_model_gives_no_answer_to_is_counted_on_its_row(planted: Planted) -> None:
+    truthful = Answerer(planted.world, right=0.97)
+    tests = ("robustness", "nonsense", "spurious", "calibration")
+    health = check_health(Refusing(truthful, 0.02), planted.data, n=80, tests=tests)
+    rows = {finding.name: finding for finding in health.findings}
+    noise, confidence = rows["noise"], rows["confidence"]
+    assert noise.verdict == "good" and noise.estimate is not None
+    assert noise.estimate.n + sum(noise.left_out.values()) == 40 and noise.estimate.n < 40
+    assert confidence.left_out["refused"] > 0 and rows["things that are not there"].left_out["refused"] > 0
+    assert all(finding.left_out for finding in health.findings if finding.verdict != "not judged")
+    assert f"Left out: {confidence.left_out['refused']} refused." in page(health)
+    silent = check_health(Refusing(truthful, silent="There is no"), planted.data, n=60, tests=("nonsense",))
+    row = {finding.name: finding for finding in silent.findings}["nonsense that is answered"]
+    assert row.verdict == "not judged" and row.left_out["refused"] > 10
+
+    class Mute:
+        def caption(self, pictures: Any) -> list[Rejected]:
+            return [Rejected("", "refused")] * len(pictures)
+
+    findings = check_health(Mute(), planted.data, n=40, tests=("ambiguity",)).findings
+    assert [dict(f.left_out) for f in findings if "written" in f.name] == [{"refused": 40}]
+
+
+def test_a_model_whose_scores_are_no_numbers_gets_no_page(planted: Planted) -> None:
+    class Broken:
+        def match(self, pictures: Any, texts: Any) -> Any:
+            return np.full(len(texts), np.nan, np.float32)
+
+    with pytest.raises(InputError, match="could be judged: score is no number"):
+        check_health(Broken(), planted.data, n=20)
+
+
+def test_questions_about_one_picture_are_no_independent_evidence(planted: Planted) -> None:
+    right, rows = np.repeat([1.0, 0.0] * 20, 10), np.repeat(np.arange(40), 10)
+    sure = [Sure(np.full(400, 0.8), right, r, [], {}) for r in (rows, np.arange(400))]
+    together, apart = (_row(one, rng()).estimate for one in sure)
+    assert together is not None and apart is not None
+    assert together.high - together.low > 2.5 * (apart.high - apart.low)
 
 
 def test_bad_input_is_one_sentence(planted: Planted) -> None:

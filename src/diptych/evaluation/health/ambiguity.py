@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from diptych.evaluation.health.choosing import MATCHES, Choice, can_match, choose, failures
-from diptych.evaluation.health.finding import Finding, above, halfway, not_judged, percent
+from diptych.evaluation.health.finding import Finding, above, halfway, not_judged, percent, reasons
 from diptych.evaluation.metrics.captions import score_captions
 from diptych.evaluation.metrics.intervals import mean_interval
 from diptych.tasks.caption import caption
@@ -87,6 +88,7 @@ def _own_caption(model: Any, samples: Sequence[Sample], rng: np.random.Generator
         looks=1,
         details={"line": halfway(guessing)},
         failures=failures(samples, chosen, name),
+        left_out=chosen.left_out,
     )
 
 
@@ -100,7 +102,9 @@ def _generic(model: Any, samples: Sequence[Sample], rng: np.random.Generator, se
         return not_judged(TEST, name, f"at least {LEAST} samples with captions")
     found = caption(model, [samples[row].images[0] for row in wanted], **settings)
     written = [reply.text for reply in found.replies]
-    rows = [wanted[i] for i in found.kept]
+    rows, left_out = [wanted[i] for i in found.kept], reasons(found.rejected)
+    if len(rows) < LEAST:
+        return replace(not_judged(TEST, name, f"captions of at least {LEAST} pictures"), left_out=left_out)
     hits = []
     order = rng.permutation(len(rows))
     for at, i in enumerate(order):
@@ -118,4 +122,5 @@ def _generic(model: Any, samples: Sequence[Sample], rng: np.random.Generator, se
         "bad": f"Generic: only {percent(score.value)} of its captions fit their own picture best among {AMONG},"
         f" and {percent(same)} are repeated word for word.",
     }.get(verdict, f"{percent(score.value)} of its captions fit their own picture best among {AMONG}.")
-    return Finding(TEST, name, verdict, said, score, looks=1, details={"line": halfway(guessing), "repeated": same})
+    details = {"line": halfway(guessing), "repeated": same}
+    return Finding(TEST, name, verdict, said, score, looks=1, details=details, left_out=left_out)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from diptych.evaluation.health.ambiguity import AMONG, among_others
 from diptych.evaluation.health.choosing import can_match, choose, picture_of
-from diptych.evaluation.health.finding import Curve, Failure, Finding, below, not_judged, percent
+from diptych.evaluation.health.finding import Curve, Failure, Finding, below, not_judged, percent, reasons
 from diptych.evaluation.metrics.calibration import expected_calibration_error, reliability_curve
 from diptych.evaluation.metrics.intervals import bootstrap, mean_interval
 from diptych.evaluation.metrics.vqa import exact_match, soft_score
@@ -31,11 +31,16 @@ Floats = NDArray[np.float64]
 
 
 class Sure(NamedTuple):
-    """How sure the model was of each answer, whether it was right, and the answers for people."""
+    """How sure the model was of each answer, whether it was right, about which sample it was, and what went wrong."""
 
     confidence: Floats
     right: Floats
+    rows: NDArray[np.int64]
     failures: list[Failure]
+    left_out: dict[str, int]
+
+
+NOTHING = Sure(np.zeros(0), np.zeros(0), np.zeros(0, np.int64), [], {})
 
 
 def calibration(model: Any, samples: Sequence[Sample], rng: np.random.Generator, **settings: Any) -> list[Finding]:
@@ -56,7 +61,10 @@ def calibration(model: Any, samples: Sequence[Sample], rng: np.random.Generator,
 def _row(sure: Sure, rng: np.random.Generator) -> Finding:
     confidence, right = sure.confidence, sure.right
 
-    error = bootstrap(lambda i: expected_calibration_error(confidence[i], right[i], bins=BINS), len(right), rng)
+    def error_of(some: Any) -> float:
+        return expected_calibration_error(confidence[some], right[some], bins=BINS)
+
+    error = bootstrap(error_of, len(right), rng, groups=sure.rows)
     floor = [
         expected_calibration_error(confidence, (rng.random(len(right)) < confidence).astype(float), bins=BINS)
         for _ in range(TOLD)
@@ -76,7 +84,7 @@ def _row(sure: Sure, rng: np.random.Generator) -> Finding:
     curve = reliability_curve(confidence, right, BINS)
     bins = np.clip(np.searchsorted(curve.edges, confidence, side="left") - 1, 0, BINS - 1)
     filled = np.flatnonzero(curve.count)
-    points = [mean_interval(right[bins == i], rng) for i in filled]
+    points = [mean_interval(right[bins == i], rng, groups=sure.rows[bins == i]) for i in filled]
     return Finding(
         TEST,
         NAME,
@@ -98,6 +106,7 @@ def _row(sure: Sure, rng: np.random.Generator) -> Finding:
             )
         ],
         failures=sure.failures,
+        left_out=sure.left_out,
     )
 
 
@@ -112,38 +121,40 @@ def choices_by_kind(samples: Sequence[Sample]) -> dict[str, list[str]]:
 
 def _of_answers(model: Any, samples: Sequence[Sample], settings: dict[str, Any]) -> Sure | None:
     known = choices_by_kind(samples)
-    asked: list[tuple[Sample, Question]] = [
-        (sample, question)
-        for sample in samples
+    asked: list[tuple[int, Question]] = [
+        (row, question)
+        for row, sample in enumerate(samples)
         for question in sample.questions
         if question.answers and question.answerable is not False
     ]
     if not asked:
-        return Sure(np.zeros(0), np.zeros(0), [])
+        return NOTHING
     found = answer(
         model,
-        [sample.images for sample, _ in asked],
+        [samples[row].images for row, _ in asked],
         [question.question for _, question in asked],
         [question.choices or known.get(question.kind, []) for _, question in asked],
         **settings,
     )
     kept = [asked[i] for i in found.kept]
     told = [reply.confidence for reply in found.replies]
-    if not kept or None in told:
+    if None in told:
         return None
+    if not kept:
+        return NOTHING
     confidence = np.array(told, np.float64)
     right = _right([reply.text for reply in found.replies], [question.answers for _, question in kept])
     wrong = [i for i in np.argsort(-confidence, kind="stable") if not right[i]][:6]
     failures = [
         Failure(
-            picture_of(kept[i][0]),
+            picture_of(samples[kept[i][0]]),
             kept[i][1].question,
             f"{found.replies[i].text} ({percent(confidence[i])} sure)",
             kept[i][1].answers[0],
         )
         for i in wrong
     ]
-    return Sure(confidence, right, failures)
+    return Sure(confidence, right, np.array([row for row, _ in kept]), failures, reasons(found.rejected))
 
 
 def _right(answers: Sequence[str], truths: Sequence[Sequence[str]]) -> Floats:
@@ -159,9 +170,9 @@ def _of_captions(
     assert can_match(model)
     choices = among_others(samples, AMONG, rng)
     if not choices:
-        return Sure(np.zeros(0), np.zeros(0), [])
+        return NOTHING
     chosen = choose(model, [sample.images[0] for sample in samples], choices, **settings)
     scale = similarity_scale(model)
     likely = [np.exp(scale * (scores - scores.max())) for scores in chosen.scores]
     confidence = np.array([float(some.max() / some.sum()) for some in likely])
-    return Sure(confidence, (chosen.hits == 1).astype(np.float64), [])
+    return Sure(confidence, (chosen.hits == 1).astype(np.float64), chosen.groups, [], chosen.left_out)

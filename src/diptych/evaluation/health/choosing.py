@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from diptych.evaluation.health.finding import Failure
+from diptych.evaluation.health.finding import Failure, reasons
 from diptych.evaluation.match import hit
 from diptych.tasks.match import match
 from diptych.types import AnswersQuestions, DualEncoder, InputError, MatchesPairs, Sample
@@ -33,13 +33,15 @@ class Choice(NamedTuple):
 class Chosen(NamedTuple):
     """The choices that could be judged, with the scores of their texts and whether the true one came first.
 
-    `hits` is 1 or 0; where the true text ties with k others for the first place, 1 / (k + 1).
+    `hits` is 1 or 0; where the true text ties with k others for the first place, 1 / (k + 1). `left_out` counts the
+    pictures about which nothing could be judged, by reason.
     """
 
     choices: list[Choice]
     scores: list[Floats]
     hits: Floats
     groups: NDArray[np.int64]
+    left_out: dict[str, int]
 
 
 def can_match(model: Any) -> bool:
@@ -48,7 +50,7 @@ def can_match(model: Any) -> bool:
 
 
 def choose(model: Any, pictures: Sequence[Any], choices: Sequence[Choice], **settings: Any) -> Chosen:
-    """Let the model choose; each picture is looked at once. Choices about unreadable pictures are left out.
+    """Let the model choose; each picture is looked at once. Choices about pictures that it gave no scores are left out.
 
     Args:
         pictures: of every sample, as the tasks take them; `Choice.row` counts in it.
@@ -65,7 +67,7 @@ def choose(model: Any, pictures: Sequence[Any], choices: Sequence[Choice], **set
         raise InputError(f"images: none of {len(rows)} could be judged{_why(found.rejected)}")
     scores = [np.array([scored[choice.row][text] for text in choice.texts]) for choice in judged]
     hits = np.array([hit(some[0], some[1:].tolist()) for some in scores])
-    return Chosen(judged, scores, hits, np.array([choice.group for choice in judged]))
+    return Chosen(judged, scores, hits, np.array([choice.group for choice in judged]), reasons(found.rejected))
 
 
 def chance(choices: Sequence[Choice]) -> float:

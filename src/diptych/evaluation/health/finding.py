@@ -6,11 +6,12 @@ side, red if all of it lies on the bad side, grey if the line runs through it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from diptych.types import Estimate
+from diptych.types import Estimate, Rejected
 
 Verdict = Literal["good", "bad", "unclear", "measured", "not judged"]
 """`measured` is a fact that is neither good nor bad, such as a price or a property of the data."""
@@ -54,6 +55,7 @@ class Finding:
         unit: how `estimate` is written: "share", "points" of a share, or a number with this unit after it.
         looks: how many intervals could have made the row red.
         details: further numbers, for the JSON.
+        left_out: why some pictures or questions could not be judged, and how many.
     """
 
     test: str
@@ -68,11 +70,17 @@ class Finding:
     details: Mapping[str, Any] = field(default_factory=dict)
     curves: Sequence[Curve] = ()
     failures: Sequence[Failure] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def not_judged(test: str, name: str, needs: str) -> Finding:
     """A row that says what it would need."""
     return Finding(test, name, "not judged", f"Not judged: needs {needs}.")
+
+
+def reasons(rejected: Sequence[Rejected]) -> dict[str, int]:
+    """How many were left out for which reason."""
+    return dict(Counter(one.reason for one in rejected))
 
 
 def above(estimate: Estimate, line: float) -> Verdict:

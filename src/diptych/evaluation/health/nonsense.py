@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from diptych.evaluation.health import claims
 from diptych.evaluation.health.choosing import MATCHES, can_match, choose, failures, picture_of
-from diptych.evaluation.health.finding import Failure, Finding, above, halfway, not_judged, percent
+from diptych.evaluation.health.finding import Failure, Finding, above, halfway, not_judged, percent, reasons
 from diptych.evaluation.metrics.calibration import auroc, best_threshold
 from diptych.evaluation.metrics.intervals import bootstrap, mean_interval
 from diptych.tasks.answer import answer
@@ -21,8 +22,9 @@ LEAST = 10
 RESAMPLES = 1000  # of statistics that are slow
 HALF = 0.5
 DECLINES = re.compile(
-    r"\b(un)?answerable\b|\bunsuitable\b|\bunknown\b|\bnone\b|\bnothing\b|\bnot sure\b|\bno such\b|\bn/a\b"
-    r"|\b(can ?not|can't|do not|don't|does not|doesn't|is not|isn't|are not|aren't|there is no|there are no|not)\b",
+    r"\b(un)?answerable\b|\bunsuitable\b|\bunknown\b|\bnone\b|\bnothing\b|\bno such\b|\bn/a\b"
+    r"|\b(not|cannot|can't|don't|doesn't|isn't|aren't|there is no|there's no|there are no)\b"
+    r"|\bno [\w -]+ (is|are|in|visible|present|shown|here)\b",
     re.IGNORECASE,
 )
 """Words by which an answer says that the question does not fit the picture."""
@@ -76,6 +78,7 @@ def _statements(
         looks=1,
         details={"line": halfway(HALF)},
         failures=failures(samples, chosen, name),
+        left_out=chosen.left_out,
     )
 
 
@@ -86,18 +89,29 @@ def _questions(
     if not isinstance(model, AnswersQuestions):
         return [not_judged(TEST, name, "a model that answers questions in its own words") for name in names]
     asked = [(row, question, question.answerable) for row, sample in enumerate(samples) for question in _wanted(sample)]
-    if min(sum(truth is value for *_, truth in asked) for value in (True, False)) < LEAST:
+    if _fewer_kind(asked) < LEAST:
         needs = f"at least {LEAST} questions with `answerable` true and as many with it false, as of VizWiz"
         return [not_judged(TEST, name, needs) for name in names]
     pictures = [samples[row].images for row, *_ in asked]
     found = answer(model, pictures, [question.question for _, question, _ in asked], **settings)
-    kept = [asked[i] for i in found.kept]
+    kept, left_out = [asked[i] for i in found.kept], reasons(found.rejected)
+    if _fewer_kind(kept) < LEAST:
+        needs = f"answers to at least {LEAST} questions of each kind"
+        return [replace(not_judged(TEST, name, needs), left_out=left_out) for name in names]
     sense = np.array([truth is True for *_, truth in kept])
     rows = np.array([row for row, *_ in kept])
     return [
-        _declining(samples, kept, found.replies, sense, rows, rng),
-        _confidence(found.replies, sense, rows, rng),
+        replace(row, left_out=left_out)
+        for row in (
+            _declining(samples, kept, found.replies, sense, rows, rng),
+            _confidence(found.replies, sense, rows, rng),
+        )
     ]
+
+
+def _fewer_kind(asked: Sequence[tuple[int, Question, bool | None]]) -> int:
+    """How many questions there are of sense or of nonsense, whichever is rarer."""
+    return min(sum(truth is value for *_, truth in asked) for value in (True, False))
 
 
 def _wanted(sample: Sample) -> list[Question]:
@@ -180,7 +194,7 @@ def _confidence(replies: Sequence[Reply], sense: Any, rows: Any, rng: np.random.
 
 def declines(text: str) -> bool:
     """Whether an answer says, in words, that there is nothing to answer."""
-    return not text.strip() or bool(DECLINES.search(text))
+    return not text.strip() or bool(DECLINES.search(text.replace("’", "'")))
 
 
 def _told(reply: Reply) -> str:

@@ -146,8 +146,16 @@ def beside(finding: Finding) -> list[str]:
     return texts
 
 
+def left_out(finding: Finding) -> str:
+    """What could not be judged, and why; "" where all could."""
+    if not finding.left_out:
+        return ""
+    return f"Left out: {', '.join(f'{count:,} {reason}' for reason, count in finding.left_out.items())}."
+
+
 def _row(finding: Finding) -> dict[str, Any]:
     row: dict[str, Any] = {"finding": finding, "style": {"not judged": "none"}.get(finding.verdict, finding.verdict)}
+    row["left_out"] = left_out(finding)
     estimate, control = finding.estimate, finding.control
     if estimate is None:
         return row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from diptych.data.scenes.dials import Dials
 from diptych.data.scenes.world import STYLES
 from diptych.data.store import image_source
 from diptych.evaluation.health.ambiguity import among_others
-from diptych.evaluation.health.choosing import MATCHES, Choice, can_match, chance, choose
+from diptych.evaluation.health.choosing import MATCHES, Choice, Chosen, can_match, chance, choose
 from diptych.evaluation.health.finding import Curve, Failure, Finding, below, not_judged, percent, points
 from diptych.evaluation.health.perturb import DAMAGES, GRADES, encoded
 from diptych.evaluation.health.worlds import NEEDED, samples_of
@@ -45,8 +46,9 @@ def robustness(
     if len(choices) < LEAST:
         return [not_judged(TEST, name, f"at least {LEAST} samples with captions") for name in names]
     pictures = [clean[row] for row in kept]
-    first = choose(model, pictures, choices, **settings).hits
-    lead = mean_interval(first, rng, chance=chance(choices))
+    clean_run = choose(model, pictures, choices, **settings)
+    first = _in_place(clean_run, choices)
+    lead = mean_interval(clean_run.hits, rng, chance=chance(clean_run.choices))
     if lead.low <= (lead.chance or 0):
         return [not_judged(TEST, name, "a model that beats guessing on clean pictures") for name in names]
     findings = []
@@ -67,11 +69,17 @@ def robustness(
 def _hits(
     model: Any, shown: list[list[Any]], choices: Sequence[Choice], first: Floats, settings: dict[str, Any]
 ) -> Floats:
-    """Choices x (clean, then each version of the pictures): whether the right caption was taken."""
+    """Choices x (clean, then each version of the pictures): whether the right caption was taken; NaN if not judged."""
     count = len(shown[0])
     moved = [choice._replace(row=choice.row + i * count) for i in range(len(shown)) for choice in choices]
-    hits = choose(model, [picture for some in shown for picture in some], moved, **settings).hits
-    return np.column_stack([first, hits.reshape(len(shown), -1).T])
+    chosen = choose(model, [picture for some in shown for picture in some], moved, **settings)
+    return np.column_stack([first, _in_place(chosen, moved).reshape(len(shown), -1).T])
+
+
+def _in_place(chosen: Chosen, choices: Sequence[Choice]) -> Floats:
+    """The hits of all choices; NaN where one could not be judged."""
+    hits = dict(zip(chosen.choices, chosen.hits.tolist()))
+    return np.array([hits.get(choice, np.nan) for choice in choices])
 
 
 def _fitted_fall(hits: Floats) -> Floats:
@@ -91,6 +99,12 @@ def _row(
     choices: Sequence[Choice],
     rng: np.random.Generator,
 ) -> Finding:
+    judged = ~np.isnan(hits).any(axis=1)
+    left_out = {"not judged in every version": int((~judged).sum())} if not judged.all() else {}
+    if judged.sum() < LEAST:
+        needs = f"at least {LEAST} pictures that it can judge in every version"
+        return replace(not_judged(TEST, name, needs), left_out=left_out)
+    hits, fall, choices = hits[judged], fall[judged], [choice for choice, known in zip(choices, judged) if known]
     guessing = lead.chance or 0.0
     lost = mean_interval(fall, rng)
     beyond = mean_interval(fall - 0.5 * (hits[:, 0] - guessing), rng)  # what is lost more than half of the lead
@@ -124,6 +138,7 @@ def _row(
             Curve(f"Accuracy: {name}", range(len(ticks)), worst, ticks, [(0, guessing), (len(ticks) - 1, guessing)])
         ],
         failures=examples,
+        left_out=left_out,
     )
 
 

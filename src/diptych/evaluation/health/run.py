@@ -67,6 +67,7 @@ class Health:
                     "estimate": f.estimate and f.estimate._asdict(),
                     "control": f.control and {"name": f.control_name, **f.control._asdict()},
                     "details": dict(f.details),
+                    "left out": dict(f.left_out),
                 }
                 for f in self.findings
             ],

@@ -62,9 +62,12 @@ def _kind(
     if min(usual.sum(), (~usual).sum()) < LEAST:
         return not_judged(TEST, name, "more pictures (--n)")
     hits, guessing = chosen.hits, chance(chosen.choices)
-    minority = mean_interval(hits[~usual], rng, chance=guessing)
-    majority = mean_interval(hits[usual], rng, chance=guessing)
-    gap = bootstrap(lambda i: _gap(hits[i], usual[i]), len(hits), rng)
+    scene = (
+        np.array([choice.row for choice in chosen.choices]) % count
+    )  # stands at each position of the dial, recoloured
+    minority = mean_interval(hits[~usual], rng, groups=scene[~usual], chance=guessing)
+    majority = mean_interval(hits[usual], rng, groups=scene[usual], chance=guessing)
+    gap = bootstrap(lambda i: _gap(hits[i], usual[i]), len(hits), rng, groups=scene)
     verdict = below(gap, GAP)
     if verdict == "good" and min(minority.low, majority.low) <= guessing:
         verdict = "unclear"  # who knows nothing of it leans on nothing
@@ -91,6 +94,7 @@ def _kind(
         details={"gap": gap._asdict(), "line of the gap": GAP},
         curves=[curve],
         failures=failures(samples, part, name),
+        left_out=chosen.left_out,
     )
 
 
@@ -141,7 +145,7 @@ def lists(model: Any, samples: Sequence[Sample], rng: np.random.Generator, **set
     if len(choices) < LEAST:
         return [not_judged(TEST, name, "samples with captions and `objects`")]
     chosen = choose(model, [sample.images[0] for sample in samples], choices, **settings)
-    score = mean_interval(1 - chosen.hits, rng)
+    score = mean_interval(1 - chosen.hits, rng, chance=0.5)
     verdict = below(score, halfway(0.0))
     said = {
         "good": f"Prefers the full caption to a bare list of its things in {percent(1 - score.value)} of pictures.",
@@ -161,5 +165,6 @@ def lists(model: Any, samples: Sequence[Sample], rng: np.random.Generator, **set
             looks=1,
             details={"line": 0.5},
             failures=failures(samples, chosen, "which of two true texts scores higher"),
+            left_out=chosen.left_out,
         )
     ]

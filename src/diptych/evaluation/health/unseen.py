@@ -74,6 +74,7 @@ def unseen(
             failures=failures(
                 samples, chosen._replace(choices=chosen.choices[0::2], scores=chosen.scores[0::2], hits=new), NAME
             ),
+            left_out=chosen.left_out,
         )
     ]
 

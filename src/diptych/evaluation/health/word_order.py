@@ -95,6 +95,7 @@ def _row(
         looks=1,
         details={"line": halfway(guessing), "lead": lead.estimate._asdict(), "p": lead.p},
         failures=failures(samples, part, kind),
+        left_out=chosen.left_out,
     )
 
 
