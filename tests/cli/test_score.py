@@ -103,6 +103,9 @@ def test_detections(score: Any) -> None:
         "value": 0.5, "low": None, "high": None, "n": 2, "chance": None,
     }  # fmt: skip
     assert score("detections", [], INSTANCES, "--json").json["detect/ap"]["value"] == 0
+    for empty in ({**INSTANCES, "annotations": []}, {"images": [], "categories": [], "annotations": []}):
+        said = score("detections", [], empty)
+        assert said.code == 2 and "truth.json: annotations: expected things to find" in said.err
     polygon = copy.deepcopy(INSTANCES)
     for one in polygon["annotations"]:
         x, y, width, height = one["bbox"]

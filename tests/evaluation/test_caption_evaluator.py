@@ -56,6 +56,7 @@ def test_a_perfect_and_a_generic_writer(tmp_path):
     for name in ("bleu_1", "bleu_4", "rouge_l", "meteor"):
         found = perfect[f"caption/{name}"]
         assert found.value == pytest.approx(1, abs=0.01) and found.chance < 0.9 and found.n == 8
+        assert found.low < 0.95 < found.high, "eight perfect captions are not certainty"
         generic_found = generic[f"caption/{name}"]
         assert generic_found.value == pytest.approx(generic_found.chance), "it says the same of every picture"
     assert perfect["caption/cider_d"].value > 4 > generic["caption/cider_d"].value

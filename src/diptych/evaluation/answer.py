@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from diptych.data.store import Dataset
 from diptych.evaluation.judged import Case, Judged, Predictions, Values, none_left, number
 from diptych.evaluation.metrics.calibration import auroc, expected_calibration_error
-from diptych.evaluation.metrics.intervals import RESAMPLES, bootstrap, mean_interval
+from diptych.evaluation.metrics.intervals import RESAMPLES, bootstrap, mean_interval, share
 from diptych.evaluation.metrics.vqa import exact_match, vqa_accuracy
 from diptych.types import AnswersQuestions, Estimate, InputError, Question, Reply
 
@@ -138,9 +138,13 @@ def _estimates(
     if len(told) == len(confidence):
         hits = right >= 0.5
         draw = partial(bootstrap, samples=len(hits), rng=rng, groups=rows, resamples=_resamples(len(hits)))
-        estimates["answer/ece"] = draw(lambda drawn: expected_calibration_error(told[drawn], hits[drawn]))
+        pictures = len(set(rows.tolist()))
+        estimates["answer/ece"] = share(
+            draw(lambda drawn: expected_calibration_error(told[drawn], hits[drawn])), pictures
+        )
         if 0 < hits.sum() < len(hits):
-            estimates["answer/confidence_auroc"] = draw(lambda drawn: auroc(told[drawn], hits[drawn]), chance=0.5)
+            found = draw(lambda drawn: auroc(told[drawn], hits[drawn]), chance=0.5)
+            estimates["answer/confidence_auroc"] = share(found, pictures)
     return estimates, values
 
 

@@ -22,7 +22,7 @@ from diptych.evaluation.metrics.bleu import bleu_counts, corpus_bleu, each_bleu
 from diptych.evaluation.metrics.captions import score_captions
 from diptych.evaluation.metrics.diversity import distinct_n, lengths
 from diptych.evaluation.metrics.embeddings import caption_retrieves_image, clip_score, ref_clip_score
-from diptych.evaluation.metrics.intervals import bootstrap_of_sums, mean_interval
+from diptych.evaluation.metrics.intervals import bootstrap_of_sums, mean_interval, share
 from diptych.evaluation.metrics.meteor import corpus_meteor, find_meteor_data, meteor
 from diptych.evaluation.metrics.ngrams import ORDER
 from diptych.evaluation.metrics.tokenizer import tokenize
@@ -131,8 +131,8 @@ class _Against:
         estimates, each = {}, {}
         counts, chance = bleu_counts(self.tokens, self.references), corpus_bleu(bleu_counts(mixed, self.references))
         for n in range(ORDER):
-            estimates[f"caption/bleu_{n + 1}"] = bootstrap_of_sums(
-                partial(_bleu, n), counts, self.rng, chance=float(chance[n])
+            estimates[f"caption/bleu_{n + 1}"] = share(
+                bootstrap_of_sums(partial(_bleu, n), counts, self.rng, chance=float(chance[n]))
             )
         own, by_chance = (
             score_captions(tokens, self.references, metrics=("rouge_l", "cider_d"), tokenized=True)
@@ -142,11 +142,9 @@ class _Against:
             each[f"caption/{name}"] = score.each
             estimates[f"caption/{name}"] = mean_interval(score.each, self.rng, chance=by_chance[name].value)
         found = meteor(self.tokens, self.references, self.meteor_data, tokenized=True)
-        estimates["caption/meteor"] = bootstrap_of_sums(
-            _meteors,
-            found.counts,
-            self.rng,
-            chance=meteor(mixed, self.references, self.meteor_data, tokenized=True).value,
+        by_chance_meteor = meteor(mixed, self.references, self.meteor_data, tokenized=True).value
+        estimates["caption/meteor"] = share(
+            bootstrap_of_sums(_meteors, found.counts, self.rng, chance=by_chance_meteor)
         )
         each["caption/meteor"] = found.each
         for n in (1, 2):  # of these captions, not an estimate for others: more captions, fewer new words

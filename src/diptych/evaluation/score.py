@@ -95,6 +95,8 @@ def score_detections(predictions: Path, truth: str, *, iou_type: IouType = "bbox
     except InputError as error:
         raise InputError(f"{predictions} against {truth}: {error}") from None
     estimates = {f"detect/{name}": estimate for name, estimate in average_precision_intervals(matches, rng).items()}
+    if not estimates:
+        raise InputError(f"{truth}: annotations: expected things to find")
     for name, value in score.numbers().items():
         if f"detect/{name}" not in estimates and not np.isnan(value):
             estimates[f"detect/{name}"] = without_interval(value, len(found["images"]))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from diptych.data import masks
 from diptych.data.store import Dataset
 from diptych.evaluation.judged import Case, Judged, Values, none_left
-from diptych.evaluation.metrics.intervals import bootstrap_of_sums, mean_interval
+from diptych.evaluation.metrics.intervals import bootstrap_of_sums, mean_interval, share
 from diptych.evaluation.metrics.segmentation import confusion, iou_counts, iou_of_sums, mask_iou, mean_iou
 from diptych.tasks.segment import segment
 from diptych.types import InputError, Mask, Object, Rejected, Sample
@@ -78,7 +78,7 @@ def evaluate_segment(
         raise none_left(dataset.name, "pictures", len(rows), rejected)
     rng = np.random.default_rng(seed)
     counts = [iou_counts(table) for table in tables.values()]
-    estimates = {"segment/miou": bootstrap_of_sums(iou_of_sums, counts, rng)}
+    estimates = {"segment/miou": share(bootstrap_of_sums(iou_of_sums, counts, rng))}
     values = {}
     if cases:
         overlaps = np.array([case.score for case, _ in cases])

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import io
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -98,6 +99,34 @@ def test_intervals_hold_the_value_and_narrow_with_more_pictures() -> None:
     assert (
         average_precision_intervals(match_detections({**truth, "annotations": []}, []), np.random.default_rng(0)) == {}
     )
+
+
+def one_class(pictures: int, *widths: float) -> Matches:
+    """Things 20 pixels wide in the first pictures, each found with one of these widths; no things elsewhere."""
+    boxes = [{"image_id": i + 1, "category_id": 1, "bbox": [0, 0, 20, 20]} for i in range(len(widths))]
+    truth = {"images": [{"id": i + 1} for i in range(pictures)], "categories": [{"id": 1, "name": "cat"}]}
+    found = [{**box, "bbox": [0, 0, width, 20], "score": 0.9} for box, width in zip(boxes, widths)]
+    return match_detections({**truth, "annotations": boxes}, found)
+
+
+def test_pictures_without_things_do_not_lower_an_interval() -> None:
+    found = average_precision_intervals(one_class(40, 20, 18, 16), np.random.default_rng(0))  # no thing in 4 % of draws
+    assert found["ap"].low == found["ap[cat]"].low > 0.4 and found["ap"].n == 40
+
+
+def test_all_right_or_all_wrong_is_as_sure_as_the_pictures_with_things_are_many() -> None:
+    found = average_precision_intervals(one_class(40, 20, 20, 20, 20), np.random.default_rng(0))
+    assert found["ap"].value == pytest.approx(1) and found["ap"].low == pytest.approx(0.025 ** (1 / 4))
+    none = average_precision_intervals(one_class(40, 2, 2, 2, 2), np.random.default_rng(0))["ap"]
+    assert none[:2] == (0, 0) and none.high == pytest.approx(1 - 0.025 ** (1 / 4))
+
+
+def test_of_one_picture_no_interval_is_known() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for pictures in (1, 30):
+            found = average_precision_intervals(one_class(pictures, 16), np.random.default_rng(0))["ap"]
+            assert 0.5 < found.value < 1 and math.isnan(found.low) and math.isnan(found.high)
 
 
 def test_equal_detectors_are_equal_and_a_worse_one_is_found() -> None:

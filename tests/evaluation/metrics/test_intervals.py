@@ -13,8 +13,9 @@ from diptych.evaluation.metrics.intervals import (
     mean_interval,
     median_interval,
     paired_difference,
+    share,
 )
-from diptych.types import InputError
+from diptych.types import Estimate, InputError
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -58,6 +59,19 @@ def test_all_right_is_not_certainty() -> None:
     right, wrong = mean_interval(np.ones(20), rng()), mean_interval(np.zeros(20), rng())
     assert right.value == right.high == 1 and right.low == pytest.approx(0.8316, abs=1e-4)  # 0.025 ** (1 / 20)
     assert wrong.value == wrong.low == 0 and wrong.high == pytest.approx(0.1684, abs=1e-4)
+
+
+@pytest.mark.parametrize("n", [20, 3])
+def test_no_share_is_certain(n: int) -> None:
+    perfect, none = (class_mean_interval(np.full(n, hit), np.arange(n) % 2, rng()) for hit in (1, 0))
+    assert perfect[1:3] == (pytest.approx(0.025 ** (1 / n)), 1) and none[1:3] == (
+        0,
+        pytest.approx(1 - 0.025 ** (1 / n)),
+    )
+    assert share(Estimate(1 - 1e-10, 1 - 2e-10, 1 - 1e-11, 999), n).low == pytest.approx(0.025 ** (1 / n))
+    assert np.isnan(share(Estimate(0.8, 0.8, 0.8, n))[1:3]).all()  # each resample is the same: nothing is known
+    assert share(Estimate(0.02, -0.004, 1.01, n))[1:3] == (0, 1)
+    assert share(Estimate(0.9, 0.7, 1.0, n))[1:3] == (0.7, 1.0)
 
 
 def test_class_mean_by_hand_and_its_interval_against_drawing_samples() -> None:

@@ -24,6 +24,7 @@ from diptych.evaluation.metrics.intervals import (
     bca_bounds,
     left_out_weights,
     resampled_weights,
+    share,
 )
 from diptych.types import Estimate, InputError
 
@@ -99,25 +100,26 @@ def average_precision_intervals(
 
     A class that has no thing in a resample does not count there. n is the number of pictures.
     """
+    if not any(found.truths.any() for found in matches.classes.values()):
+        return {}
     count = len(matches.images)
     value = matches.average_precision(np.ones((1, count), dtype=np.int64))
     drawn = np.concatenate([matches.average_precision(w) for w in resampled_weights(count, rng, resamples)])
     left_out = matches.average_precision(left_out_weights(count, rng))
     kept = ~np.isnan(value[0, 0])
-    if not kept.any():
-        return {}
     value, drawn, left_out = (table[:, :, kept] for table in (value, drawn, left_out))
-    columns: dict[str, Callable[[Floats], Floats]] = {
-        "ap": _over_classes,
-        "ap50": lambda table: _over_classes(table[:, :1]),
-        "ap75": lambda table: _over_classes(table[:, 5:6]),
+    there = {name: found.truths > 0 for name, found in matches.classes.items() if found.truths.any()}  # which pictures
+    somewhere = np.logical_or.reduce(list(there.values()))
+    columns: dict[str, tuple[Callable[[Floats], Floats], Bools]] = {
+        "ap": (_over_classes, somewhere),
+        "ap50": (lambda table: _over_classes(table[:, :1]), somewhere),
+        "ap75": (lambda table: _over_classes(table[:, 5:6]), somewhere),
     }
-    names = [name for name, keep in zip(matches.classes, kept) if keep]
-    columns |= {f"ap[{name}]": partial(_of_class, k) for k, name in enumerate(names)}
+    columns |= {f"ap[{name}]": (partial(_of_class, k), pictures) for k, (name, pictures) in enumerate(there.items())}
     estimates = {}
-    for name, column in columns.items():
+    for name, (column, pictures) in columns.items():
         low, high = bca_bounds(float(column(value)[0]), column(drawn), column(left_out), count)
-        estimates[name] = Estimate(float(column(value)[0]), low, high, count)
+        estimates[name] = share(Estimate(float(column(value)[0]), low, high, count), int(pictures.sum()))
     return estimates
 
 
@@ -258,8 +260,9 @@ def _of_class(k: int, table: Floats) -> Floats:
 
 
 def _over_classes(table: Floats) -> Floats:
-    """R; the mean over thresholds and over classes that have truth."""
+    """R; the mean over thresholds and over classes that have truth; NaN where none has."""
     there = ~np.isnan(table)
     total: Floats = np.where(there, table, 0.0).sum(axis=(1, 2))
-    result: Floats = total / np.maximum(there.sum(axis=(1, 2)), 1)
+    count = there.sum(axis=(1, 2))
+    result: Floats = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return result

@@ -28,6 +28,7 @@ from diptych.types import Estimate, InputError
 
 RESAMPLES = 2000
 TAIL = 0.025  # on each side of a 95 % interval
+ROUNDING = 1e-6  # a share so close to 0 or 1 is at this end: COCO's BLEU of perfect captions is 1 - 1e-10
 _DRAWS_AT_ONCE = 1 << 20  # random numbers held in memory at a time
 _BLOCKS = 100  # of samples, left out one after the other to learn how skewed a statistic is
 
@@ -95,6 +96,27 @@ def median_interval(
     return Estimate(float(np.median(numbers)), float(low), float(high), len(numbers), chance)
 
 
+def share(estimate: Estimate, samples: int | None = None) -> Estimate:
+    """A number from 0 to 1 that is no mean (BLEU, mean IoU, AP), with an interval that is never certainty.
+
+    Where all samples are perfect, or all worthless, every resample is the same. The exact binomial bound stands in for
+    the bootstrap then, as in `mean_interval` and as if each sample were right or wrong as a whole. Where all resamples
+    are the same in between, nothing is known of the interval, and its ends are NaN. No end lies beyond 0 or 1.
+
+    Args:
+        samples: how many samples the number rests on, if not `n`.
+    """
+    low, high = max(estimate.low, 0.0), min(estimate.high, 1.0)
+    edge = TAIL ** (1 / (samples or estimate.n))
+    if low > 1 - ROUNDING:
+        low = edge
+    elif high < ROUNDING:
+        high = 1 - edge
+    elif low == high:
+        low = high = float("nan")
+    return estimate._replace(low=low, high=high)
+
+
 def class_mean_interval(
     hits: ArrayLike,
     classes: ArrayLike,
@@ -125,7 +147,7 @@ def class_mean_interval(
     drawn = balanced(rng.multinomial(len(numbers), table / len(numbers), size=resamples))
     value = float(balanced(table[None])[0])
     low, high = np.quantile(drawn, [TAIL, 1 - TAIL])
-    return Estimate(value, float(low), float(high), len(numbers), chance)
+    return share(Estimate(value, float(low), float(high), len(numbers), chance))
 
 
 def bootstrap(
@@ -148,7 +170,7 @@ def bootstrap(
         groups: as in `mean_interval`.
 
     Raises:
-        InputError: no sample, or the statistic of all samples, or of most resamples, is not a finite number.
+        InputError: no sample, or the statistic of all samples, or of nearly all resamples, is not a finite number.
     """
     _, members = _checked(np.zeros(samples), groups)
     owners = int(members.max()) + 1
@@ -269,7 +291,7 @@ def bca_bounds(value: float, drawn: Floats, left_out: Floats, samples: int) -> t
     drawn = np.where(same, value, drawn)
     below = np.mean(np.where(same, 0.5, drawn < value))
     bias = ndtri(np.clip(below, 1 / (len(drawn) + 1), len(drawn) / (len(drawn) + 1)))
-    gaps = left_out.mean() - left_out
+    gaps = left_out.mean() - left_out if len(left_out) else np.zeros(1)
     spread = np.sum(gaps**2)
     skew = np.sum(gaps**3) / (6 * spread**1.5) if spread > 0 else 0.0
     reach = np.sqrt(samples / (samples - 1)) * stdtrit(samples - 1, 1 - TAIL) if samples > 1 else -ndtri(TAIL)
