@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ def evaluate_detect(
     truth = coco_truth([samples[row] for row in kept], names)
     results = coco_results(range(1, len(kept) + 1), found.found, names)
     rng = np.random.default_rng(seed)
-    matches = match_detections(truth, results)
+    matches = replace(match_detections(truth, results), images=np.array(kept))  # rows, to compare with other models
     estimates = {f"detect/{name}": estimate for name, estimate in average_precision_intervals(matches, rng).items()}
     values = {}
     cases = _refer(model, dataset, samples, kept, batch_size, device)

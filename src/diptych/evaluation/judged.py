@@ -77,7 +77,7 @@ class Judged:
         skipped: rows that have nothing to judge by: reason -> how many.
         predictions: the raw output, where an official format exists.
         notes: what a reader must know, in sentences.
-        matches: for "detect", what became of every detection, by which the AP of two models is compared.
+        matches: for "detect", what became of every detection in every row, by which the AP of two models is compared.
     """
 
     task: str
@@ -113,8 +113,11 @@ def differences(results: Mapping[str, HasValues], seed: int = 0) -> dict[str, di
     found = {name: compare(result.values, first.values, rng) for name, result in others}
     for name, result in others:
         one, two = getattr(result, "matches", None), getattr(first, "matches", None)
-        if one is not None and two is not None and np.array_equal(one.images, two.images):
-            found[name] = {"detect/ap": average_precision_difference(one, two, rng), **found[name]}
+        if one is not None and two is not None:
+            both = np.intersect1d(one.images, two.images)
+            one, two = one.only(both), two.only(both)
+            if any(some.truths.any() for some in one.classes.values()):
+                found[name] = {"detect/ap": average_precision_difference(one, two, rng), **found[name]}
     return found
 
 

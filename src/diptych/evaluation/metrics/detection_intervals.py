@@ -55,7 +55,7 @@ class ClassMatches(NamedTuple):
 
 @dataclass(frozen=True)
 class Matches:
-    """The matches of all classes over N pictures, in the order of their ids."""
+    """The matches of all classes over N pictures, `images` being their ids in rising order."""
 
     images: Ints
     classes: dict[str, ClassMatches]
@@ -64,6 +64,22 @@ class Matches:
         """R x 10 x K; AP at each IoU threshold and of each class for R x N weights; NaN for a class without truth."""
         parts = [_class_ap(found, weights) for found in self.classes.values()]
         return np.stack(parts, axis=2)
+
+    def only(self, images: Ints) -> Matches:
+        """The matches of these pictures alone; all of them are among `self.images`."""
+        kept = np.isin(self.images, images)
+        place = np.cumsum(kept) - 1
+        classes = {}
+        for name, found in self.classes.items():
+            here = kept[found.image]
+            classes[name] = ClassMatches(
+                place[found.image[here]],
+                found.score[here],
+                found.right[:, here],
+                found.ignored[:, here],
+                found.truths[kept],
+            )
+        return Matches(self.images[kept], classes)
 
 
 def match_detections(
