@@ -11,6 +11,7 @@ from colours import NAMES, Oracle, dataset, picture, sample
 from diptych.data import open_dataset
 from diptych.evaluation import caption as evaluators
 from diptych.evaluation.caption import evaluate_caption
+from diptych.evaluation.judged import differences
 from diptych.evaluation.score import score_captions
 from diptych.images import decode
 from diptych.types import InputError, Rejected, Reply, Sample
@@ -66,6 +67,17 @@ def test_a_perfect_and_a_generic_writer(tmp_path):
     assert perfect["caption/distinct_2"].value == pytest.approx((4 + 16) / 48)
     assert np.isnan(perfect["caption/distinct_1"].low)
     assert generic["caption/distinct_1"].value == pytest.approx(7 / 56)
+
+
+def test_the_difference_of_two_writers_is_that_of_their_scores(tmp_path):
+    data = dataset(tmp_path / "d", pairs())
+    vague = {pixel: text if i % 2 else "some thing or other" for i, (pixel, text) in enumerate(RIGHT.items())}
+    right, other = (evaluate_caption(Teller(table), data) for table in (RIGHT, vague))
+    found = differences({"right": right, "other": other})["other"]
+    assert {f"caption/{name}" for name in ("bleu_1", "bleu_4", "meteor", "rouge_l", "cider_d")} <= set(found)
+    for name, gap in found.items():
+        assert gap.estimate.value == pytest.approx(other.estimates[name].value - right.estimates[name].value), name
+        assert gap.estimate.low < gap.estimate.value < gap.estimate.high < 0 and gap.p == pytest.approx(1 / 8, abs=0.03)
 
 
 def test_who_is_rejected_is_counted_and_not_wrong(tmp_path):

@@ -221,6 +221,14 @@ def test_many_pictures_are_segmented_in_parts(tmp_path):
     assert done == [(4, 9), (8, 9), (9, 9)]
 
 
+def test_segmenters_are_compared_by_miou(tmp_path):
+    data = dataset(tmp_path / "d", [masked(str(i)) for i in range(4)])
+    right, half = (evaluate_segment(Painter({"cat": CAT, "dog": dog}), data) for dog in (DOG, (6, 4, 9, 8)))
+    found = differences({"right": right, "half": half})["half"]["segment/miou"]
+    assert found.estimate.value == pytest.approx(half.estimates["segment/miou"].value - 1) and found.estimate.n == 4
+    assert found.p == pytest.approx(1 / 8, abs=0.03)  # two of the sixteen tosses are as far
+
+
 def test_segmentation_refusals(tmp_path):
     data = dataset(tmp_path / "d", [scene("a", "red", [Object("cat", CAT)]), masked("b", data=b"no picture")])
     with pytest.raises(InputError, match="objects: no sample has one with a mask"):

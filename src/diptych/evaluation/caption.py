@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from diptych.data.scenes.sample import from_json
 from diptych.data.store import Dataset
 from diptych.evaluation.caption_claims import Part, judge_claims
-from diptych.evaluation.judged import Case, Judged, Predictions, Values, none_left, number, without_interval
+from diptych.evaluation.judged import Case, Judged, Predictions, Sums, Values, none_left, number, without_interval
 from diptych.evaluation.metrics.bleu import bleu_counts, corpus_bleu, each_bleu
 from diptych.evaluation.metrics.captions import score_captions
 from diptych.evaluation.metrics.diversity import distinct_n, lengths
@@ -27,6 +27,9 @@ from diptych.evaluation.metrics.meteor import corpus_meteor, find_meteor_data, m
 from diptych.evaluation.metrics.ngrams import ORDER
 from diptych.evaluation.metrics.tokenizer import tokenize
 from diptych.types import DualEncoder, Estimate, InputError
+
+Floats = NDArray[np.float64]
+Counts = dict[str, tuple[Floats, Callable[[Floats], Floats]]]
 
 
 def evaluate_caption(
@@ -66,7 +69,7 @@ def evaluate_caption(
     pictures = dataset.select(kept)
     written = [reply.text for reply in found.replies]
     judged = _Against(written, [references[row] for row in kept], np.random.default_rng(seed), meteor_data)
-    estimates, each, notes = judged.scores()
+    estimates, each, counts, notes = judged.scores()
     parts = [] if judge is None else [_judged_by(judge, pictures, written, judged, batch_size, device)]
     texts = [sample.texts for sample in pictures.take(range(len(pictures)), fields={"texts"})]
     if all("scene" in some for some in texts):
@@ -89,6 +92,7 @@ def evaluate_caption(
         {"sample without a caption": len(references) - len(rows)},
         Predictions("captions_results.json", coco_results(pictures.ids, written)),
         notes,
+        sums={name: Sums(np.array(kept), *one) for name, one in counts.items()},
     )
 
 
@@ -99,9 +103,25 @@ def coco_results(ids: Sequence[str], captions: Sequence[str]) -> list[dict[str, 
 
 def score_against(
     written: Sequence[str], references: Sequence[Sequence[str]], *, meteor_data: Path | None = None, seed: int = 0
-) -> tuple[dict[str, Estimate], dict[str, NDArray[np.float64]], list[str]]:
-    """Judge captions that anybody wrote: (estimates, values of each caption, what the reader must know)."""
+) -> Scored:
+    """Judge captions that anybody wrote."""
     return _Against(written, references, np.random.default_rng(seed), meteor_data).scores()
+
+
+class Scored(NamedTuple):
+    """What captions reach against their references.
+
+    Attributes:
+        estimates: by the names "caption/bleu_4", ...; intervals are over pictures.
+        each: of those estimates that are means the number of each caption, N.
+        counts: of those that are computed from sums what each caption adds, N x F, and the number of R x F sums.
+        notes: what the reader must know.
+    """
+
+    estimates: dict[str, Estimate]
+    each: dict[str, Floats]
+    counts: Counts
+    notes: list[str]
 
 
 class _Against:
@@ -125,15 +145,16 @@ class _Against:
         self.dealt[cycle] = np.roll(cycle, 1)
         self.meteor_data = find_meteor_data(meteor_data)
 
-    def scores(self) -> tuple[dict[str, Estimate], dict[str, NDArray[np.float64]], list[str]]:
-        """By the names "caption/bleu_4", ...; intervals are over pictures."""
+    def scores(self) -> Scored:
         mixed = [self.tokens[i] for i in self.dealt]
         estimates, each = {}, {}
-        counts, chance = bleu_counts(self.tokens, self.references), corpus_bleu(bleu_counts(mixed, self.references))
+        counts: Counts = {}
+        chance = corpus_bleu(bleu_counts(mixed, self.references))
+        own_counts = bleu_counts(self.tokens, self.references)
         for n in range(ORDER):
-            estimates[f"caption/bleu_{n + 1}"] = share(
-                bootstrap_of_sums(partial(_bleu, n), counts, self.rng, chance=float(chance[n]))
-            )
+            name = f"caption/bleu_{n + 1}"
+            counts[name] = own_counts, partial(_bleu, n)
+            estimates[name] = share(bootstrap_of_sums(partial(_bleu, n), own_counts, self.rng, chance=float(chance[n])))
         own, by_chance = (
             score_captions(tokens, self.references, metrics=("rouge_l", "cider_d"), tokenized=True)
             for tokens in (self.tokens, mixed)
@@ -143,22 +164,22 @@ class _Against:
             estimates[f"caption/{name}"] = mean_interval(score.each, self.rng, chance=by_chance[name].value)
         found = meteor(self.tokens, self.references, self.meteor_data, tokenized=True)
         by_chance_meteor = meteor(mixed, self.references, self.meteor_data, tokenized=True).value
+        counts["caption/meteor"] = found.counts.astype(np.float64), _meteors
         estimates["caption/meteor"] = share(
             bootstrap_of_sums(_meteors, found.counts, self.rng, chance=by_chance_meteor)
         )
-        each["caption/meteor"] = found.each
         for n in (1, 2):  # of these captions, not an estimate for others: more captions, fewer new words
             estimates[f"caption/distinct_{n}"] = without_interval(distinct_n(self.tokens, n), len(self.tokens))
         estimates["caption/length"] = mean_interval(lengths(self.tokens), self.rng)
-        return estimates, each, [f"METEOR matched words by: {', '.join(found.stages)}"]
+        return Scored(estimates, each, counts, [f"METEOR matched words by: {', '.join(found.stages)}"])
 
 
-def _bleu(n: int, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    scores: NDArray[np.float64] = each_bleu(counts)[:, n]
+def _bleu(n: int, counts: Floats) -> Floats:
+    scores: Floats = each_bleu(counts)[:, n]
     return scores
 
 
-def _meteors(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+def _meteors(counts: Floats) -> Floats:
     return np.array([corpus_meteor(row[None]) for row in counts])
 
 

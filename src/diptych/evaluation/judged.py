@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diptych.evaluation.metrics.detection_intervals import Matches, average_precision_difference
-from diptych.evaluation.metrics.intervals import Difference, paired_difference
+from diptych.evaluation.metrics.intervals import Difference, paired_difference, paired_difference_of_sums
 from diptych.types import Estimate, InputError, Object, Rejected
 
 
@@ -33,6 +33,21 @@ class Values:
     def of(cls, rows: ArrayLike, units: ArrayLike, numbers: ArrayLike) -> Values:
         """From anything that can become arrays."""
         return cls(np.asarray(rows, np.int64), np.asarray(units, np.int64), np.asarray(numbers, np.float64))
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What each of N rows adds to a number that is no mean (BLEU, mean IoU), so that two models can be compared.
+
+    Attributes:
+        rows: N; the dataset's rows.
+        counts: N x F.
+        statistic: from R x F sums R numbers; of the sum over all rows, the estimate.
+    """
+
+    rows: NDArray[np.int64]
+    counts: NDArray[np.float64]
+    statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 class Case(NamedTuple):
@@ -78,6 +93,7 @@ class Judged:
         predictions: the raw output, where an official format exists.
         notes: what a reader must know, in sentences.
         matches: for "detect", what became of every detection in every row, by which the AP of two models is compared.
+        sums: by the names of those estimates that are computed from sums over rows.
     """
 
     task: str
@@ -89,6 +105,7 @@ class Judged:
     predictions: Predictions | None = None
     notes: list[str] = field(default_factory=list)
     matches: Matches | None = None
+    sums: dict[str, Sums] = field(default_factory=dict)
 
     def left_out(self) -> dict[str, int]:
         """How many samples were left out, by reason."""
@@ -112,6 +129,8 @@ def differences(results: Mapping[str, HasValues], seed: int = 0) -> dict[str, di
     (_, first), *others = results.items()
     found = {name: compare(result.values, first.values, rng) for name, result in others}
     for name, result in others:
+        sums = compare_sums(getattr(result, "sums", {}), getattr(first, "sums", {}), rng)
+        found[name] = {**sums, **found[name]}
         one, two = getattr(result, "matches", None), getattr(first, "matches", None)
         if one is not None and two is not None:
             both = np.intersect1d(one.images, two.images)
@@ -135,6 +154,20 @@ def compare(
             both, here, there = np.intersect1d(_keys(one), _keys(two), assume_unique=True, return_indices=True)
             if len(both):
                 found[name] = paired_difference(one.numbers[here], two.numbers[there], rng, groups=one.rows[here])
+    return found
+
+
+def compare_sums(
+    first: Mapping[str, Sums], second: Mapping[str, Sums], rng: np.random.Generator
+) -> dict[str, Difference]:
+    """As `compare`, of estimates that are computed from sums over rows."""
+    found = {}
+    for name, one in first.items():
+        if name in second:
+            two = second[name]
+            both, here, there = np.intersect1d(one.rows, two.rows, assume_unique=True, return_indices=True)
+            if len(both):
+                found[name] = paired_difference_of_sums(one.statistic, one.counts[here], two.counts[there], rng)
     return found
 
 

@@ -42,7 +42,7 @@ def score_captions(
     if len(ids) < 2:
         raise InputError(f"{predictions}: expected captions of two or more pictures")
     texts = [references[id] for id in ids]
-    estimates, each, notes = score_against([said[id] for id in ids], texts, meteor_data=meteor_data, seed=seed)
+    estimates, each, _, notes = score_against([said[id] for id in ids], texts, meteor_data=meteor_data, seed=seed)
     rows = list(range(len(ids)))
     values = {name: Values.of(rows, [0] * len(rows), numbers) for name, numbers in each.items()}
     cases = [

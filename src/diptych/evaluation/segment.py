@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from diptych.data import masks
 from diptych.data.store import Dataset
-from diptych.evaluation.judged import Case, Judged, Values, none_left
+from diptych.evaluation.judged import Case, Judged, Sums, Values, none_left
 from diptych.evaluation.metrics.intervals import bootstrap_of_sums, mean_interval, share
 from diptych.evaluation.metrics.segmentation import confusion, iou_counts, iou_of_sums, mask_iou, mean_iou
 from diptych.tasks.segment import segment
@@ -77,7 +77,7 @@ def evaluate_segment(
     if not tables:
         raise none_left(dataset.name, "pictures", len(rows), rejected)
     rng = np.random.default_rng(seed)
-    counts = [iou_counts(table) for table in tables.values()]
+    counts = np.array([iou_counts(table) for table in tables.values()], np.float64)
     estimates = {"segment/miou": share(bootstrap_of_sums(iou_of_sums, counts, rng))}
     values = {}
     if cases:
@@ -91,7 +91,8 @@ def evaluate_segment(
         for row, table in tables.items()
     ]
     skipped = {"sample without a mask": len(samples) - len(rows)}
-    return Judged("segment", estimates, values, [case for case, _ in cases] + pictures, rejected, skipped)
+    sums = {"segment/miou": Sums(np.array(list(tables)), counts, iou_of_sums)}
+    return Judged("segment", estimates, values, [case for case, _ in cases] + pictures, rejected, skipped, sums=sums)
 
 
 def _classes(sample: Sample, names: Sequence[str], scores: Sequence[NDArray[np.float32]]) -> NDArray[np.int64]:

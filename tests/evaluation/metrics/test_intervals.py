@@ -13,6 +13,7 @@ from diptych.evaluation.metrics.intervals import (
     mean_interval,
     median_interval,
     paired_difference,
+    paired_difference_of_sums,
     share,
 )
 from diptych.types import Estimate, InputError
@@ -205,6 +206,32 @@ def test_two_models_side_by_side_share_their_resamples() -> None:
     apart = [bootstrap_of_sums(lambda sums, c=c: sums[:, c] / sums[:, 2], counts, rng(7)) for c in (0, 1)]
     assert found.low > 0 and found.value == pytest.approx(apart[0].value - apart[1].value)
     assert found.high - found.low < 0.1 * (apart[0].high - apart[0].low)
+
+
+def ratio(sums: np.ndarray) -> np.ndarray:
+    return sums[:, 0] / sums[:, 1]
+
+
+def test_a_difference_of_sums_is_one_of_means_where_all_samples_weigh_the_same() -> None:
+    first, second = rng(1).random((2, 60))
+    second -= 0.05
+    counts = [np.stack([values, np.ones(60)], axis=1) for values in (first, second)]
+    found = paired_difference_of_sums(ratio, *counts, rng(2), resamples=8000)
+    plain = paired_difference(first, second, rng(3), resamples=8000)
+    assert found.estimate[:3] == pytest.approx(plain.estimate[:3], abs=0.005) and found.estimate.n == 60
+    assert found.p == pytest.approx(plain.p, abs=0.02) and 0.05 < found.p < 0.95
+    assert paired_difference_of_sums(ratio, counts[0], counts[0], rng(2)).p == 1
+    with pytest.raises(InputError, match="same samples"):
+        paired_difference_of_sums(ratio, counts[0], counts[1][:9], rng())
+
+
+def test_p_of_sums_is_uniform_between_equal_models() -> None:
+    source, ps = rng(12), []
+    for _ in range(200):
+        sizes = source.integers(1, 30, 40)
+        counts = [np.stack([source.binomial(sizes, 0.5), sizes], axis=1) for _ in range(2)]
+        ps.append(paired_difference_of_sums(ratio, *counts, source, resamples=199).p)
+    assert np.mean(np.array(ps) <= 0.05) <= 0.1 and np.mean(ps) == pytest.approx(0.5, abs=0.08)
 
 
 def test_one_sample() -> None:
