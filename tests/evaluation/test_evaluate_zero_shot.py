@@ -33,6 +33,14 @@ def test_a_blind_model_is_at_chance(tmp_path: Path) -> None:
     assert result.estimates["zero_shot/mean_per_class"].value == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("model", [Blind, Oracle, OffByOne])
+def test_estimates_are_means_of_the_values(tmp_path: Path, model: type) -> None:
+    samples = [*labelled(), *(sample(f"more{i}", sorted(NAMES)[0], [], label=sorted(NAMES)[0]) for i in range(20))]
+    result = evaluate_zero_shot(model(), dataset(tmp_path / "d", samples))
+    for name in ("zero_shot/top1", "zero_shot/top5"):
+        assert result.values[name].numbers.mean() == pytest.approx(result.estimates[name].value)
+
+
 def test_a_wrong_model_fills_the_confusion_matrix_off_the_diagonal(tmp_path: Path) -> None:
     result = evaluate_zero_shot(OffByOne(), dataset(tmp_path / "d", labelled()))
     assert result.estimates["zero_shot/top1"].value == 0.0

@@ -19,6 +19,8 @@ from diptych.tasks.classify import TEMPLATES, class_embeddings
 from diptych.tasks.embed import embed_readable_images
 from diptych.types import DualEncoder, Estimate, InputError, Rejected
 
+KS = (1, 5)
+
 
 @dataclass(frozen=True)
 class ZeroShotResult:
@@ -33,6 +35,7 @@ class ZeroShotResult:
         confusion: K x K counts, the row being the true class.
         rows: N; the judged samples' numbers in the dataset.
         templates: how many prompts were averaged.
+        values: of each picture whether it gets its own class, by the names of "zero_shot/top1" and "zero_shot/top5".
         rejected: pictures that could not be read; they are left out.
         without_label: samples that have no label; they are left out.
     """
@@ -46,14 +49,9 @@ class ZeroShotResult:
     confusion: NDArray[np.int64]
     rows: list[int]
     templates: int
+    values: dict[str, Values]
     rejected: list[Rejected]
     without_label: int
-
-    @property
-    def values(self) -> dict[str, Values]:
-        """Whether each picture gets its own class."""
-        right = self.predicted == self.truth
-        return {"zero_shot/top1": Values.of(self.rows, [0] * len(self.rows), right)}
 
     def left_out(self) -> dict[str, int]:
         """How many samples were left out, by reason."""
@@ -118,6 +116,7 @@ def evaluate_zero_shot(
         confusion=confusion_matrix(predicted, truth, len(names)),
         rows=rows,
         templates=len(templates),
+        values={f"zero_shot/top{k}": Values.of(rows, [0] * len(rows), top_k(scores["all"], truth, k, TIE)) for k in KS},
         rejected=list(found.rejected),
         without_label=len(own) - len(with_label),
     )
@@ -129,8 +128,7 @@ def zero_shot_estimates(
     """Top-1, top-5 and the mean over classes of top-1, for N x K scores; each with interval, n and chance."""
     classes = scores.shape[1]
     estimates = {
-        f"zero_shot/top{k}": mean_interval(top_k(scores, truth, k, TIE), rng, chance=min(k / classes, 1.0))
-        for k in (1, 5)
+        f"zero_shot/top{k}": mean_interval(top_k(scores, truth, k, TIE), rng, chance=min(k / classes, 1.0)) for k in KS
     }
     right = scores.argmax(axis=1) == truth
     estimates["zero_shot/mean_per_class"] = class_mean_interval(right, truth, rng, chance=1 / classes)
