@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from said import Call
 
 from diptych.evaluation import caption
@@ -94,6 +95,22 @@ def test_vqa(score: Any) -> None:
     two = 0.3 * (2 / 3) + 0.7 * 1
     assert found["answer/accuracy[how many]"]["value"] == pytest.approx(two)
     assert found["answer/accuracy"]["value"] == pytest.approx((1 + two) / 2) and found["answer/accuracy"]["n"] == 2
+
+
+def test_answers_are_told_apart_by_their_type_as_in_an_imported_dataset(score: Any, call: Call, tmp_path: Path) -> None:
+    truth = copy.deepcopy(VQA)
+    for one, kind in zip(truth["annotations"], ("other", "number")):
+        one["answer_type"] = kind
+    folder = tmp_path / "vqa"
+    (folder / "val2014").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(folder / "val2014" / "COCO_val2014_000000000007.jpg")
+    asked = [{"question_id": one["question_id"], "image_id": 7, "question": "?"} for one in truth["annotations"]]
+    (folder / "v2_OpenEnded_mscoco_val2014_questions.json").write_text(json.dumps({"questions": asked}))
+    (folder / "v2_mscoco_val2014_annotations.json").write_text(json.dumps(truth))
+    found = score("vqa", ANSWERS, truth, "--json").json
+    assert set(found) == {"answer/accuracy", "answer/accuracy[number]", "answer/accuracy[other]"}
+    again = call("score", "vqa", tmp_path / "predictions.json", "--against", f"vqa:{folder}", "--json")
+    assert again.json == found, again.err
 
 
 def test_detections(score: Any) -> None:

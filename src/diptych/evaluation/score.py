@@ -183,7 +183,7 @@ def _questions(truth: str) -> dict[str, Asked]:
 
 
 def _annotated(truth: str, rows: Sequence[Any]) -> dict[str, Asked]:
-    """The questions of VQA's annotations; a picture's are drawn together in a bootstrap."""
+    """The questions of VQA's annotations, their kind as the importer has it; a picture's are drawn together."""
     found: dict[str, Asked] = {}
     pictures: dict[str, int] = {}
 
@@ -194,7 +194,7 @@ def _annotated(truth: str, rows: Sequence[Any]) -> dict[str, Asked]:
             raise BadRow("duplicate id", f"{where}: question_id {id} stands there twice")
         picture = str(maybe(record, "image_id", SCALAR, where) or f"of question {id}")
         row = pictures.setdefault(picture, len(pictures))
-        kind = maybe(record, "question_type", str, where) or ""
+        kind = maybe(record, "answer_type", str, where) or maybe(record, "question_type", str, where) or ""
         found[id] = Asked(row, len(found), Question(f"question {id}", answers, kind, id), id)
 
     _read(truth, rows, take)
