@@ -111,6 +111,18 @@ def test_a_dual_encoder_is_asked_what_has_choices(tmp_path):
         evaluate_answer(Oracle(), dataset(tmp_path / "e", [asked("a", Question("colour?", ["red"]))]))
 
 
+def test_chance_of_choices_that_are_all_worth_something(tmp_path):
+    people = ["yes"] * 7 + ["maybe"] * 3
+    questions = [
+        Question("sure?", people, choices=["yes", "no", "maybe", "never"]),  # yes 1; maybe .3 x 2/3 + .7 x 1
+        Question("which?", ["cat", "kitten"], choices=["cat", "kitten", "dog"]),  # two are right
+        Question("lost?", ["bird"], choices=["cat", "dog"]),  # none is
+    ]
+    model = Speaker({"sure?": ("yes",), "which?": ("cat",), "lost?": ("cat",)})
+    found = evaluate_answer(model, dataset(tmp_path / "d", [asked("a", *questions)])).estimates["answer/accuracy"]
+    assert found.value == pytest.approx(2 / 3) and found.chance == pytest.approx((1.9 / 4 + 2 / 3 + 0) / 3)
+
+
 def test_refusals(tmp_path):
     data = world(tmp_path / "d")
     with pytest.raises(InputError, match="questions: no sample has one that can be answered"):

@@ -154,15 +154,21 @@ def _resamples(count: int) -> int:
 
 
 def _blind(questions: Sequence[Question]) -> NDArray[np.float64]:
-    """What each question's own type's commonest answer reaches; of a multiple choice, one of the choices at random."""
+    """What each question's own type's commonest answer reaches; of a multiple choice, one of the choices at random.
+
+    Several choices may be worth something: among VQA's eighteen are answers that some of the ten people gave.
+    """
     answers: dict[str, Counter[str]] = defaultdict(Counter)
     for question in questions:
         answers[question.kind].update([_commonest(question.answers)])
     guess = {kind: counts.most_common(1)[0][0] for kind, counts in answers.items()}
     blind = accuracy([guess[question.kind] for question in questions], [question.answers for question in questions])
-    for i, question in enumerate(questions):
-        if question.choices:
-            blind[i] = 1 / len(question.choices)
+    choosing = [i for i, question in enumerate(questions) if question.choices]
+    if choosing:
+        drawn = [(choice, questions[i].answers) for i in choosing for choice in questions[i].choices]
+        worth = accuracy([choice for choice, _ in drawn], [answers for _, answers in drawn])
+        sizes = np.array([len(questions[i].choices) for i in choosing])
+        blind[choosing] = np.add.reduceat(worth, np.cumsum(sizes) - sizes) / sizes
     return blind
 
 
