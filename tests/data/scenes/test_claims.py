@@ -76,6 +76,10 @@ def test_true_captions_are_right_and_false_ones_wrong(address: str) -> None:
         ("A cube and a ball. The cube is closest to the camera.", (2, 2), (1, 0), (0, 0), 2),
         ("The ball is in front of the metal cube.", (2, 2), (1, 1), (0, 0), 2),
         ("A cube. The ball is right of the cube.", (2, 2), (1, 1), (0, 0), 2),
+        ("Two cubes and a ball. The two cubes are behind the ball.", (3, 3), (1, 1), (0, 0), 3),
+        ("A red cube, a small cube and a ball. The cubes are behind the ball.", (3, 3), (1, 1), (0, 0), 3),
+        ("Some of the cubes are behind a ball. The cubes are left of the ball.", (3, 3), (2, 2), (0, 0), 3),
+        ("A cube and a ball. The three cubes are behind the ball.", (5, 3), (1, 1), (0, 0), 3),
     ],
 )
 def test_claims_by_hand(

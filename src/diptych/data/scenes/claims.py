@@ -54,7 +54,7 @@ class Reading:
     """What a caption says.
 
     Attributes:
-        things: every thing that it introduces. "The cube" is one that was named before, if one of those fits.
+        things: every thing that it introduces. "The cube" and "the two cubes" were named before, if those fit.
         standings: how things stand.
         grounds: textures of the ground.
         words: how many words there are, up to `MOST`.
@@ -224,8 +224,9 @@ class _Sentence:
 
     def _word(self, word: str) -> None:
         if word in _DETERMINER:
+            known = word == "the" or (self.known and not self.pending)  # "the two cubes"
             self._drop()
-            self.count, self.known = _DETERMINER[word], word == "the"
+            self.count, self.known = _DETERMINER[word], known
         elif word in _ADJECTIVE:
             self.values.add(_ADJECTIVE[word])
             self.pending.append(word)
@@ -247,7 +248,8 @@ class _Sentence:
             self._clear()
             return
         thing = Claimed(values, self.count or (2 if plural else 1))
-        if not (self.known and any(values <= before.values for before in self.found.things)):
+        named = sum(before.count for before in self.found.things if values <= before.values)
+        if not (self.known and named >= (self.count or 1)):
             self.found.things.append(thing)
         if self.waiting is not None:
             self.found.standings.append(Standing(*self.waiting[:2], thing))
