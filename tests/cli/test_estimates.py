@@ -63,14 +63,28 @@ def test_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
         "caption/distinct_1": Estimate(0.1, *[math.nan] * 2, 9),
     }
     two = {"answer/accuracy": Estimate(0.5, 0.45, 0.55, 1100, 0.52), "answer/ece": Estimate(0.1, 0.05, 0.2, 1100)}
-    show_side_by_side("pets [v2]", {"a[b]": one, "c": two})
+    show_side_by_side({"pets [v2]": {"a[b]": one, "c": two}})
     said = capsys.readouterr().out
     words = " ".join(said.split())
     assert "pets [v2]" in words and "a[b]" in words and "[yellow]" not in words and "[/]" not in words
-    assert "80.0 %" in words and "50.0 % *" in words and "1,200" in words and "50.0 %, 52.0 %" in words
+    assert "80.0 %" in words and "50.0 % *" in words and "1,200; 1,100" in words and "50.0 %; 52.0 %" in words
     assert "known)" in words and "not shown to be better than chance" in words
     show_estimates("x", {"answer/accuracy": one["answer/accuracy"]})
     assert "better than chance" not in capsys.readouterr().out
+
+
+def test_models_and_data_sets_are_one_table(capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = (
+        {"answer/accuracy": Estimate(value, value - 0.1, value + 0.1, n, 0.25)} for value, n in ((0.8, 90), (0.3, 70))
+    )
+    show_side_by_side({"pets": {"old": bad, "new": good}, "cars": {"new": bad}})
+    said = capsys.readouterr().out
+    lines = [line.split() for line in said.splitlines() if line.strip()]
+    assert lines[0] == ["old", "new", "n", "chance"] and ["pets"] in lines and ["cars"] in lines
+    pets, cars = (line for line in said.splitlines() if "Answers" in line)
+    assert pets.index("30.0 %") + 10 < pets.index("80.0 %") and "70; 90" in pets
+    assert abs(cars.index("30.0 %") - pets.index("80.0 %")) < 5, "in the column of its model"
+    assert said.count("not shown to be better than chance") == 1
 
 
 @pytest.mark.parametrize(

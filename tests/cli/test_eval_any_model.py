@@ -76,6 +76,8 @@ def judged(call: Call, folder: Path, task: str, *models: object) -> dict[str, An
     page = (folder / "page.html").read_text()
     assert all(str(model).replace("&", "&amp;") in page for model in models) and "data:image" in page
     found: dict[str, Any] = json.loads((folder / "found.json").read_text())
+    notes = [note for row in found["results"] for note in row["notes"]]
+    assert all(note in said.err for note in notes) and bool(notes) == (task == "caption")
     assert found["task"] == task and [row["model"] for row in found["results"]] == [str(model) for model in models]
     return found
 
@@ -132,7 +134,8 @@ def test_several_models_on_several_data_sets(call: Call, clip: Path, writer: Pat
         }
         assert gaps[data, "match/accuracy"]["value"] == pytest.approx(numbers[server] - numbers[str(clip)])
         assert f"True caption preferred on {data}: {server} " in " ".join(said.out.split())
-    assert "Differences" in (tmp_path / "page.html").read_text()
+    page = (tmp_path / "page.html").read_text()
+    assert page.index("Numbers on") < page.index("Differences") < page.index("Examples (")
 
 
 def test_who_cannot_is_named_and_left_out(call: Call, clip: Path, writer: Path) -> None:
@@ -150,6 +153,7 @@ def test_who_cannot_is_named_and_left_out(call: Call, clip: Path, writer: Path) 
     [
         (["--task", "answer", "--judge", "x"], "--judge: only --task caption and draw are judged by a model"),
         (["--task", "match", "--labels", "a,b"], "--labels: only --task classify has classes"),
+        (["--task", "classify", "--labels", " ,"], "--labels: expected names of classes, separated by commas"),
     ],
 )
 def test_options_that_do_not_fit(call: Call, clip: Path, words: list[str], sentence: str) -> None:

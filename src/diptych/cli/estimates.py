@@ -27,30 +27,44 @@ def show_estimates(title: str, estimates: Mapping[str, Estimate]) -> None:
     _explain(unsure)
 
 
-def show_side_by_side(data: str, models: Mapping[str, Mapping[str, Estimate]]) -> None:
-    """Print a table with one column for each model; of one model alone, the table of `show_estimates`."""
+def show_side_by_side(results: Mapping[str, Mapping[str, Mapping[str, Estimate]]]) -> None:
+    """Print one table, a column for each model and the data sets below each other.
+
+    Of one model on one data set it is the table of `show_estimates`. n and chance are told once where all models have
+    the same, else in the order of the models.
+
+    Args:
+        results: data set -> model -> estimates.
+    """
     from rich.text import Text
 
     from diptych.evaluation.report.labels import metric
 
-    if len(models) == 1:
-        model, estimates = next(iter(models.items()))
-        show_estimates(f"{model} on {data}", estimates)
+    models = list(dict.fromkeys(model for of_models in results.values() for model in of_models))
+    data = next(iter(results)) if len(results) == 1 else ""
+    if data and len(models) == 1:
+        show_estimates(f"{models[0]} on {data}", results[data][models[0]])
         return
     table = terminal.table(data, "", *models, "n", "chance")
     unsure = False
-    for name in dict.fromkeys(name for estimates in models.values() for name in estimates):
-        kind, cells = metric(name), list[Text]()
-        known = [estimates[name] for estimates in models.values() if name in estimates]
-        for estimates in models.values():
-            if name not in estimates:
-                cells.append(Text())
-                continue
-            value, style = _value(name, estimates[name])
-            unsure |= style is not None
-            cells.append(Text(f"{value}  ({kind.interval(estimates[name])})", style or ""))
-        chances = dict.fromkeys(kind.write(one.chance) for one in known if one.chance is not None)
-        table.add_row(kind.label, *cells, f"{max(one.n for one in known):,}", ", ".join(chances))
+    for where, of_models in results.items():
+        if not data:
+            table.add_section()
+            table.add_row(Text(where, "bold"))
+        for name in dict.fromkeys(name for estimates in of_models.values() for name in estimates):
+            kind, cells = metric(name), list[Text]()
+            known = [estimates[name] for estimates in of_models.values() if name in estimates]
+            for model in models:
+                estimate = of_models.get(model, {}).get(name)
+                if estimate is None:
+                    cells.append(Text())
+                    continue
+                value, style = _value(name, estimate)
+                unsure |= style is not None
+                cells.append(Text(f"{value}  ({kind.interval(estimate)})", style or ""))
+            sizes = dict.fromkeys(f"{one.n:,}" for one in known)
+            chances = dict.fromkeys(kind.write(one.chance) for one in known if one.chance is not None)
+            table.add_row(kind.label, *cells, "; ".join(sizes), "; ".join(chances))
     terminal.out.print(table)
     _explain(unsure)
 

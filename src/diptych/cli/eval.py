@@ -76,10 +76,14 @@ def evaluate(
         for name, of_models in results.items()
         for sentence in show_differences(differences[name], next(iter(of_models)), name if len(results) > 1 else "")
     ]
+    if json != terminal.STDOUT:
+        show_side_by_side(
+            {name: {model: result.estimates for model, result in of.items()} for name, of in results.items()}
+        )
     for name, of_models in results.items():
-        if json != terminal.STDOUT:
-            show_side_by_side(name, {model: result.estimates for model, result in of_models.items()})
         for model, result in of_models.items():
+            for note in _notes(result):
+                terminal.note(f"{model} on {name}: {note}")
             left_out = {reason: number for reason, number in result.left_out().items() if number}
             if left_out:
                 terminal.note(f"{model} on {name}: left out: {terminal.reasons(left_out)}", "yellow")
@@ -102,7 +106,10 @@ def _options(task: Task, labels: str | None, judge: str | None) -> dict[str, Any
         return {}
     if task != "classify":
         raise InputError(f"--labels: only --task classify has classes, not {task}")
-    return {"labels": [name.strip() for name in labels.split(",")]}
+    names = [name.strip() for name in labels.split(",") if name.strip()]
+    if not names:
+        raise InputError(f"--labels: expected names of classes, separated by commas, got {labels!r}")
+    return {"labels": names}
 
 
 def _judge(
@@ -154,6 +161,11 @@ def _write_predictions(result: Any, folder: Path) -> None:
     terminal.note(f"wrote {folder / made.file}")
 
 
+def _notes(result: Any) -> list[str]:
+    """What a reader of the numbers must know; retrieval and classification need none."""
+    return list(getattr(result, "notes", []))
+
+
 def _as_json(task: str, results: Mapping[str, Mapping[str, Any]], differences: Mapping[str, Any]) -> dict[str, Any]:
     from diptych.evaluation import to_json
 
@@ -165,6 +177,7 @@ def _as_json(task: str, results: Mapping[str, Mapping[str, Any]], differences: M
                 "data": name,
                 "estimates": to_json(result.estimates),
                 "left_out": {reason: number for reason, number in result.left_out().items() if number},
+                "notes": _notes(result),
             }
             for name, of_models in results.items()
             for model, result in of_models.items()

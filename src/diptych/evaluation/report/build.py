@@ -78,16 +78,17 @@ def evaluation_report(
     """
     sections: list[Section] = []
     models = list(dict.fromkeys(model for of_models in results.values() for model in of_models))
+    on = {data: f" on {data}" if len(results) > 1 else "" for data in results}
     for data, of_models in results.items():
-        on = f" on {data}" if len(results) > 1 else ""
         numbers = {model: result.estimates for model, result in of_models.items()}
-        sections.append(MetricTable(title=f"Numbers{on}", models=numbers))
+        sections.append(MetricTable(title=f"Numbers{on[data]}", models=numbers))
+    if differences:
+        sections.append(Notes(title="Differences", items=list(differences)))
+    for data, of_models in results.items():
         for model, result in of_models.items():
-            whose = (f"{model}" if len(models) > 1 else "") + on
+            whose = (f"{model}" if len(models) > 1 else "") + on[data]
             sections += _details(result, datasets[data], whose.strip(), seed)
             sections += _left_out(result.left_out(), whose.strip())
-    if differences:
-        sections.insert(len(results) if len(results) == 1 else 0, Notes(title="Differences", items=list(differences)))
     first = next(iter(next(iter(results.values())).values()))
     title = f"{', '.join(models)} on {', '.join(results)}"
     return Report(title, _summary(first, models[0]), sections, command, environment())
