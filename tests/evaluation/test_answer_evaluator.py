@@ -94,6 +94,8 @@ def test_without_confidence_or_kinds_there_are_no_such_numbers(tmp_path):
     data = dataset(tmp_path / "d", [asked("a", Question("is it?", ["yes"])), asked("b", Question("how many?", ["3"]))])
     judged = evaluate_answer(Speaker({"is it?": ("yes",), "how many?": ("3", 0.5)}), data)
     assert list(judged.estimates) == ["answer/accuracy"]
+    assert judged.notes == ["1 of 2 answers came without a confidence: it is not judged"]
+    assert evaluate_answer(Speaker({"is it?": ("yes",), "how many?": ("3",)}), data).notes == []
     one_kind = evaluate_answer(Speaker({"is it?": ("yes", 0.9), "how many?": ("3", 0.5)}), data).estimates
     assert list(one_kind) == ["answer/accuracy", "answer/ece"]  # all right: nothing to tell apart
 

@@ -128,8 +128,11 @@ def test_odd_detections(tmp_path):
     assert 0 < judged.estimates["detect/ap[cat]"].value < 1  # a box inside out meets nothing
     assert len(json.dumps(judged.predictions.entries)) > 50
     assert evaluate_detect(Finder({}), data).estimates["detect/ap"].value == 0
-    with pytest.raises(InputError, match="bbox: expected"):
-        evaluate_detect(Finder({"red": [Detection("cat", 0.9, (math.nan, 0, 1, 1))]}), data)
+    for lost in (Detection("cat", 0.9, (math.nan, 0, 1, 1)), Detection("cat", math.inf, CAT)):
+        judged = evaluate_detect(Finder({**RIGHT, "red": [lost]}), data)
+        assert judged.left_out() == {"box or score is no number": 1} and judged.estimates["detect/ap"].n == 1
+        with pytest.raises(InputError, match="none of 1 pictures with boxes could be judged: 1 box or score is no nu"):
+            evaluate_detect(Finder({"red": [lost]}), data.select([0]))
 
 
 def test_detection_refusals(tmp_path):
@@ -227,6 +230,27 @@ def test_segmenters_are_compared_by_miou(tmp_path):
     found = differences({"right": right, "half": half})["half"]["segment/miou"]
     assert found.estimate.value == pytest.approx(half.estimates["segment/miou"].value - 1) and found.estimate.n == 4
     assert found.p == pytest.approx(1 / 8, abs=0.03)  # two of the sixteen tosses are as far
+
+
+def test_more_classes_than_a_byte_holds(tmp_path):
+    pixels = [(i % WIDTH, i // WIDTH, i % WIDTH + 1, i // WIDTH + 1) for i in range(100)]
+    things = [[Object(f"class {p}{i:02}", box, box_mask(*box)) for i, box in enumerate(pixels)] for p in range(3)]
+    data = dataset(tmp_path / "d", [scene(str(i), "red", some) for i, some in enumerate(things)])
+    # 8 pixels of each picture are ground, and everything is taken for ground: no class is right
+    miou = evaluate_segment(Painter({}), data).estimates["segment/miou"].value
+    assert miou == pytest.approx(3 * 8 / (3 * WIDTH * HEIGHT) / 301)
+
+
+def test_scores_that_are_no_numbers_are_left_out(tmp_path):
+    class Ill(Painter):
+        def segment(self, pictures, phrases):
+            found = super().segment(pictures, phrases)
+            return [score * (np.nan if one[0, 0, 0] < 100 else 1) for one, score in zip(pictures, found)]
+
+    blue = [Object("cat", CAT, box_mask(*CAT))]
+    data = dataset(tmp_path / "d", [masked("good"), scene("ill", "blue", blue)])
+    judged = evaluate_segment(Ill({"cat": CAT, "dog": DOG}), data)
+    assert judged.left_out()["score is no number"] == 1 and judged.estimates["segment/miou"].n == 1
 
 
 def test_segmentation_refusals(tmp_path):

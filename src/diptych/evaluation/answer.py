@@ -80,13 +80,18 @@ def judge_answers(asked: Sequence[Asked], replies: Sequence[Reply], seed: int = 
     """Judge answers that were given to questions with known answers."""
     given = [reply.text for reply in replies]
     right = accuracy(given, [one.question.answers for one in asked])
-    estimates, values = _estimates(asked, right, [reply.confidence for reply in replies], seed)
+    confidence = [reply.confidence for reply in replies]
+    estimates, values = _estimates(asked, right, confidence, seed)
+    silent = confidence.count(None)
+    notes = []
+    if 0 < silent < len(confidence):
+        notes.append(f"{silent} of {len(confidence)} answers came without a confidence: it is not judged")
     cases = [
         Case(one.row, hit, one.question.question, reply.text, _told(one.question.answers), reply.confidence)
         for one, reply, hit in zip(asked, replies, right.tolist())
     ]
     results = [{"question_id": number(one.name), "answer": text} for one, text in zip(asked, given)]
-    return Judged("answer", estimates, values, cases, [], {}, Predictions("vqa_results.json", results))
+    return Judged("answer", estimates, values, cases, [], {}, Predictions("vqa_results.json", results), notes)
 
 
 def questions_of(dataset: Dataset) -> list[Asked]:

@@ -16,7 +16,7 @@ from diptych.evaluation.metrics.detection import average_precision
 from diptych.evaluation.metrics.detection_intervals import average_precision_intervals, match_detections
 from diptych.evaluation.metrics.intervals import mean_interval
 from diptych.evaluation.metrics.referring import box_iou
-from diptych.types import Detection, InputError, Object, Sample
+from diptych.types import Detection, InputError, Object, Rejected, Sample
 
 HIT = 0.5  # IoU from which a box meets another
 SHOWN = 10  # detections of a picture, the surest, that a person is shown
@@ -49,12 +49,18 @@ def evaluate_detect(
     names = class_names(samples)
     if not names:
         raise InputError(f"{dataset.name}: objects: no sample has one with a box")
-    found = detect(model, dataset, names, batch_size=batch_size, device=device, progress=progress)
-    kept = found.kept
+    detected = detect(model, dataset, names, batch_size=batch_size, device=device, progress=progress)
+    rejected, kept, found = list(detected.rejected), list[int](), list[Sequence[Detection]]()
+    for row, some in zip(detected.kept, detected.found):
+        if all(np.isfinite([one.score, *one.box]).all() for one in some):
+            kept.append(row)
+            found.append(some)
+        else:
+            rejected.append(Rejected(samples[row].id, "box or score is no number"))
     if not any(_countable(thing) for row in kept for thing in samples[row].objects):
-        raise none_left(dataset.name, "pictures with boxes", len(samples), found.rejected)
+        raise none_left(dataset.name, "pictures with boxes", len(samples), rejected)
     truth = coco_truth([samples[row] for row in kept], names)
-    results = coco_results(range(1, len(kept) + 1), found.found, names)
+    results = coco_results(range(1, len(kept) + 1), found, names)
     rng = np.random.default_rng(seed)
     matches = replace(match_detections(truth, results), images=np.array(kept))  # rows, to compare with other models
     estimates = {f"detect/{name}": estimate for name, estimate in average_precision_intervals(matches, rng).items()}
@@ -65,7 +71,7 @@ def evaluate_detect(
         value = Values.of([case.row for case, _ in cases], [unit for _, unit in cases], hits)
         values["detect/referring@0.5"] = value
         estimates["detect/referring@0.5"] = mean_interval(value.numbers, rng, groups=value.rows)
-    pictures = [_case(row, samples[row], some) for row, some in zip(kept, found.found)]
+    pictures = [_case(row, samples[row], some) for row, some in zip(kept, found)]
     score = average_precision(truth, results)
     ids = [number(id) for id in dataset.select(kept).ids]
     return Judged(
@@ -73,9 +79,9 @@ def evaluate_detect(
         estimates,
         values,
         [case for case, _ in cases] + [case for case in pictures if case is not None],
-        list(found.rejected),
+        rejected,
         {},
-        Predictions("detections_results.json", coco_results(ids, found.found, names)),
+        Predictions("detections_results.json", coco_results(ids, found, names)),
         [
             f"average recall with 100 detections a picture: {score.ar_100:.3f}",
             f"category_id in the predictions: {', '.join(f'{i} {name}' for i, name in enumerate(names, 1))}",
@@ -153,6 +159,7 @@ def _refer(
         found = detect(model, pictures, [phrase], batch_size=batch_size, device=device)
         for i, boxes in zip(found.kept, found.found):
             row, unit, box = some[i]
+            boxes = [one for one in boxes if np.isfinite([one.score, *one.box]).all()]
             best = max(boxes, key=lambda one: one.score, default=None)
             overlap = 0.0 if best is None else float(box_iou([best.box], [box])[0])
             said, sure = ("nothing", None) if best is None else ("the box “found”", best.score)

@@ -67,6 +67,9 @@ def evaluate_segment(
         for row in some:
             if len(scores[row]) < wanted[row]:
                 continue
+            if not all(np.isfinite(score).all() for score in scores[row]):
+                rejected.append(Rejected(samples[row].id, "score is no number"))
+                continue
             if any(thing.mask and _size(thing.mask) != scores[row][0].shape for thing in samples[row].objects):
                 rejected.append(Rejected(samples[row].id, "mask of another size than the picture"))
                 continue
@@ -103,7 +106,7 @@ def _classes(sample: Sample, names: Sequence[str], scores: Sequence[NDArray[np.f
     for thing in sample.objects:
         if thing.mask:
             truth[masks.decode(thing.mask)] = names.index(thing.name) + 1
-    table: NDArray[np.int64] = confusion(predicted, truth, len(names) + 1)
+    table: NDArray[np.int64] = confusion(predicted, truth, len(names) + 1, ignore=len(names) + 1)  # ignore none
     return table
 
 
