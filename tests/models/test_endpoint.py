@@ -102,6 +102,28 @@ def test_the_same_question_is_paid_for_once(server: ChatServer) -> None:
     assert len(server.bodies) == 5, "another picture, text or model is another question"
 
 
+def test_other_weights_behind_the_same_name_are_asked_anew(server: ChatServer) -> None:
+    tasks.caption(model(server), [square("red")])
+    server.reply = lambda text, pictures: "better words"
+    assert tasks.caption(model(server), [square("red")]).replies[0].text == "red"
+    anew = model(server, fresh="true")
+    assert [tasks.caption(anew, [square("red")]).replies[0].text for _ in range(2)] == ["better words"] * 2
+    assert len(server.bodies) == 2
+    assert tasks.caption(model(server), [square("red")]).replies[0].text == "better words"
+
+
+def test_a_model_that_thinks_can_be_given_room(server: ChatServer) -> None:
+    def long(handler: Any) -> None:
+        choice = {"message": {"content": ""}, "finish_reason": "length"}
+        server.send(handler, 200, {}, json.dumps({"choices": [choice]}).encode())
+
+    server.faults = [(200, {}, long)]
+    found = tasks.caption(model(server), [square("red")])
+    assert "'length'; give it more room with &max_tokens=" in found.rejected[0].detail
+    assert tasks.caption(model(server, max_tokens=4000), [square("red")]).replies[0].text == "red"
+    assert [body["max_tokens"] for body in server.bodies] == [96, 4000]
+
+
 def test_a_broken_file_in_the_cache_is_asked_again(server: ChatServer, tmp_path: Any) -> None:
     tasks.caption(model(server), [square("red")])
     (kept,) = (tmp_path / "answers").rglob("*.json")
@@ -254,6 +276,9 @@ def test_no_more_at_once_and_a_minute_than_allowed(server: ChatServer) -> None:
         (f"https://h/v1?model=x&api_key={KEY}", "unknown option 'api_key'; expected model, rpm, concurrency"),
         (f"https://user:{KEY}@h/v1?model=x", "expected no user or password; the key comes from OPENAI_API_KEY"),
         ("http://h/v1?model=x&rpm=fast", "rpm"),
+        ("http://h/v1?model=x&max_tokens=0", "max_tokens: expected more than 0, got 0"),
+        ("http://h:80a/v1?model=x", "expected 'http(s)://HOST[:PORT]/v1?model=NAME': Port could not be cast"),
+        ("http://[h/v1?model=x", "expected 'http(s)://HOST[:PORT]/v1?model=NAME': Invalid IPv6 URL"),
         ("http://h/v1?model=x&rpm=0", "rpm: expected more than 0, got 0"),
         ("http://h/v1?model=x&retries=-1", "retries: expected 0 or more"),
     ],

@@ -27,7 +27,6 @@ from diptych.types import InputError, Rejected, Reply
 
 CAPTION = "Describe this picture in one short sentence."
 CHOOSE = "{}\nReply with exactly one of these and nothing else: {}"
-CAPTION_TOKENS, ANSWER_TOKENS = 96, 96  # the longest reply
 _FORMAT = 1  # of what is kept on disk
 _PNG_BYTES = 1_000_000  # a picture that takes more than this goes out as JPEG
 _IN_A_ROW = 10  # questions that fail one after the other before the rest is not asked
@@ -45,6 +44,8 @@ class EndpointOptions:
         timeout: seconds without a word from the server after which a request has failed.
         retries: how often a request that failed is sent again.
         price_in, price_out: of a million tokens, in any currency, to count the cost.
+        max_tokens: the longest reply; models that think before they answer need room for it.
+        fresh: ask anew what was answered before this model was loaded; for other weights behind the same name.
     """
 
     model: str
@@ -54,9 +55,11 @@ class EndpointOptions:
     retries: int = 5
     price_in: float | None = None
     price_out: float | None = None
+    max_tokens: int = 96
+    fresh: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("rpm", "concurrency", "timeout"):
+        for name in ("rpm", "concurrency", "timeout", "max_tokens"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name}: expected more than 0, got {value}")
@@ -118,11 +121,12 @@ class Endpoint:
         self.usage = Usage(cost=None if options.price_in is options.price_out is None else 0.0)
         self._http = Http(f"{self.url}/chat/completions", options.timeout, options.retries, options.rpm)
         self._failed_in_a_row = 0
+        self._asked: set[str] = set()  # keys of what was answered since this model was loaded
         self._lock = threading.Lock()
 
     def caption(self, pictures: Sequence[np.ndarray]) -> list[Reply | Rejected]:
         """A sentence about each picture; the confidence as in `answer`."""
-        return self._ask_all([(CAPTION, [one], [], CAPTION_TOKENS) for one in pictures])
+        return self._ask_all([(CAPTION, [one], []) for one in pictures])
 
     def answer(
         self,
@@ -144,12 +148,12 @@ class Endpoint:
         for i, question in enumerate(questions):
             options = list(choices[i]) if choices else []
             text = CHOOSE.format(question, ", ".join(json.dumps(one, ensure_ascii=False) for one in options))
-            asked.append((text if options else question, pictures[i], options, ANSWER_TOKENS))
+            asked.append((text if options else question, pictures[i], options))
         return self._ask_all(asked)
 
     # ------------------------------------------------------------ asking
 
-    def _ask_all(self, asked: Sequence[tuple[str, Sequence[np.ndarray], list[str], int]]) -> list[Reply | Rejected]:
+    def _ask_all(self, asked: Sequence[tuple[str, Sequence[np.ndarray], list[str]]]) -> list[Reply | Rejected]:
         stop = threading.Event()
         pool = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix="ask")
         try:
@@ -160,25 +164,27 @@ class Endpoint:
             pool.shutdown(cancel_futures=True)
 
     def _ask(
-        self, text: str, pictures: Sequence[np.ndarray], choices: list[str], most: int, stop: threading.Event
+        self, text: str, pictures: Sequence[np.ndarray], choices: list[str], stop: threading.Event
     ) -> Reply | Rejected:
-        file = _file(self._key(text, pictures, most))
-        kept = _read(file)
+        key = self._key(text, pictures)
+        file, known = _file(key), not self.options.fresh or key in self._asked
+        kept = _read(file) if known else None
         if kept is not None:
             with self._lock:
                 self.usage.cached += 1
             return _reply(kept, choices)
         try:
-            said = self._take(self._http.post(self._body(text, pictures, most), stop))
+            said = self._take(self._http.post(self._body(text, pictures), stop))
         except Failed as error:
             self._count_failure(error)
             return Rejected("", error.reason, error.detail)
         if isinstance(said, Rejected):
             return said
         _write(file, said)
+        self._asked.add(key)
         return _reply(said, choices)
 
-    def _body(self, text: str, pictures: Sequence[np.ndarray], most: int) -> dict[str, Any]:
+    def _body(self, text: str, pictures: Sequence[np.ndarray]) -> dict[str, Any]:
         content: list[dict[str, Any]] = [
             {"type": "image_url", "image_url": {"url": _data_url(pixels)}} for pixels in pictures
         ]
@@ -186,7 +192,7 @@ class Endpoint:
         return {
             "model": self.options.model,
             "messages": [{"role": "user", "content": content}],
-            "max_tokens": most,
+            "max_tokens": self.options.max_tokens,
             "temperature": 0,
             "logprobs": True,
         }
@@ -211,8 +217,9 @@ class Endpoint:
         except (KeyError, IndexError, TypeError, AttributeError):
             return Rejected("", "broken answer", f"{self.address}: expected choices[0].message.content")
         if not isinstance(text, str) or not text.strip():
-            reason = "refused" if refusal else "empty answer"
-            return Rejected("", reason, str(refusal or f"finish_reason {choice.get('finish_reason')!r}")[:200])
+            reason, ended = "refused" if refusal else "empty answer", choice.get("finish_reason")
+            hint = "; give it more room with &max_tokens=" if ended == "length" else ""
+            return Rejected("", reason, str(refusal or f"finish_reason {ended!r}{hint}")[:200])
         return _Said(text, _logs(choice))
 
     def _count_failure(self, error: Failed) -> None:
@@ -225,9 +232,9 @@ class Endpoint:
                 self._failed_in_a_row = 0
                 raise InputError(f"{self.address}: {_IN_A_ROW} questions in a row failed; the last: {error}") from None
 
-    def _key(self, text: str, pictures: Sequence[np.ndarray], most: int) -> str:
+    def _key(self, text: str, pictures: Sequence[np.ndarray]) -> str:
         digest = hashlib.blake2b(digest_size=20)
-        digest.update(json.dumps([_FORMAT, self.url, self.options.model, text, most]).encode())
+        digest.update(json.dumps([_FORMAT, self.url, self.options.model, text, self.options.max_tokens]).encode())
         for pixels in pictures:
             digest.update(f"{pixels.shape} {pixels.dtype}".encode())
             digest.update(np.ascontiguousarray(pixels).data)
@@ -239,10 +246,15 @@ def load(address: str) -> Endpoint:
 
     The options are those of `EndpointOptions`.
     """
-    split = urlsplit(address)
+    expected = "expected 'http(s)://HOST[:PORT]/v1?model=NAME'"
+    try:
+        split = urlsplit(address)
+        _ = split.port
+    except ValueError as error:
+        raise InputError(f"chat server: {expected}: {error}") from None
     shown = f"{split.scheme}://{split.hostname or ''}{split.path}"
     if not split.hostname:
-        raise InputError(f"{shown}: expected 'http(s)://HOST[:PORT]/v1?model=NAME'")
+        raise InputError(f"{shown}: {expected}")
     if split.username is not None or split.password is not None:
         raise InputError(f"{shown}: expected no user or password; the key comes from OPENAI_API_KEY")
     given = dict(parse_qsl(split.query, keep_blank_values=True))
