@@ -118,6 +118,19 @@ def test_a_server(call: Call, server: str, tmp_path: Path) -> None:
     scored_again(call, tmp_path / "a", "vqa", found)
 
 
+def test_what_a_server_was_asked_is_said(call: Call, server: str, tmp_path: Path) -> None:
+    address = f"{server}&price_in=1000"
+    said = call("eval", address, "--data", DATA, "--task", "caption", "--device", "cpu")
+    assert f"{address}: 4 answered by the server, 0 from the cache" in said.err and "cost 0.4000" in said.err
+    words = ("--data", DATA, "--html", tmp_path / "health.html", "--json", tmp_path / "health.json")
+    said = call("health", address, "--test", "ambiguity", "--test", "cost", *words)
+    assert said.code == 0, said.err
+    used = json.loads((tmp_path / "health.json").read_text())["usage"]
+    assert " answered by the server, " in used and f"Questions: {used}." in said.out
+    assert used in (tmp_path / "health.html").read_text()
+    assert "a model in this process, not a server" in said.out and "ms to" not in said.out
+
+
 def test_several_models_on_several_data_sets(call: Call, clip: Path, writer: Path, server: str, tmp_path: Path) -> None:
     other = "scenes:?n=3&size=32&objects=2-3&split=val"
     words = ("--task", "match", "--html", tmp_path / "page.html", "--json", tmp_path / "found.json", "--device", "cpu")

@@ -121,19 +121,24 @@ def _judge(
 ) -> dict[str, dict[str, Any]]:
     """What came out, by dataset and model. With several of them, a pair that cannot be judged is named and left out."""
     from diptych import api
+    from diptych.tasks.running import usage_of
 
     results: dict[str, dict[str, Any]] = {name: {} for name in datasets}
     alone = len(models) * len(datasets) == 1
     for model in dict.fromkeys(models):
         loaded = api.load(model, working)
-        for name, dataset in datasets.items():
-            progress = working.of("pictures" if alone else f"{model} on {name}")
-            try:
-                results[name][model] = api.evaluate(loaded, dataset, task, progress=progress, **options)
-            except InputError as error:
-                if alone:
-                    raise
-                terminal.note(f"{model} on {name}: left out: {error}", "yellow")
+        try:
+            for name, dataset in datasets.items():
+                progress = working.of("pictures" if alone else f"{model} on {name}")
+                try:
+                    results[name][model] = api.evaluate(loaded, dataset, task, progress=progress, **options)
+                except InputError as error:
+                    if alone:
+                        raise
+                    terminal.note(f"{model} on {name}: left out: {error}", "yellow")
+        finally:  # what was asked is paid for, however it ended
+            if usage := usage_of(loaded):
+                terminal.note(f"{model}: {usage}")
     results = {name: of_models for name, of_models in results.items() if of_models}
     if not results:
         raise InputError("no model could be judged on any of the data")

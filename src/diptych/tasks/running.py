@@ -61,6 +61,11 @@ def name_of(model: Any) -> str:
     return str(getattr(model, "address", "") or type(model).__name__)
 
 
+def usage_of(model: Any) -> str:
+    """What a model behind an address was asked and has cost so far, in one line; "" for a model in this process."""
+    return str(getattr(model, "usage", ""))
+
+
 def lacks(model: Any, what: str, who: str) -> InputError:
     """The error for a model that cannot do what is asked; `who` says which models can."""
     return InputError(f"model {name_of(model)}: cannot {what}; {who} can")

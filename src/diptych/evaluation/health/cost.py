@@ -18,6 +18,7 @@ from diptych.evaluation.health.finding import Finding, not_judged
 from diptych.evaluation.metrics.intervals import median_interval
 from diptych.tasks.caption import caption
 from diptych.tasks.match import match
+from diptych.tasks.running import usage_of
 from diptych.types import Estimate, Sample, WritesCaptions
 
 TEST = "cost"
@@ -32,6 +33,10 @@ def cost(model: Any, samples: Sequence[Sample], rng: np.random.Generator, **sett
     Time is that of `match` with two texts a picture (of `caption` for a model that only writes captions), decoding
     included: the median of five runs after one to warm up.
     """
+    if usage_of(model):  # what is asked again would be answered from the disk
+        return [
+            not_judged(TEST, name, "a model in this process, not a server") for name in ("size", "time", "peak memory")
+        ]
     settings = {name: value for name, value in settings.items() if name != "progress"}
     pictures = [sample.images[0] for sample in samples[:PICTURES]]
     texts = [["a red cube", "a blue ball"][:TEXTS] for _ in pictures]
@@ -55,6 +60,7 @@ def cost(model: Any, samples: Sequence[Sample], rng: np.random.Generator, **sett
         run()
         spent.append(1000 * (time.perf_counter() - start) / len(pictures))
     grown = peak.grown()
+    batch = min(settings.get("batch_size", 64), len(pictures))
     elapsed = median_interval(spent, rng)
     return [
         *_size(model),
@@ -62,12 +68,12 @@ def cost(model: Any, samples: Sequence[Sample], rng: np.random.Generator, **sett
             TEST,
             "time",
             "measured",
-            f"{elapsed.value:.1f} ms to {what}, in batches of {min(settings.get('batch_size', 64), len(pictures))} on"
+            f"{elapsed.value:.1f} ms to {what}, in batches of {batch} on"
             f" {_device(model)}; {1000 / max(elapsed.value, 1e-9):,.0f} pictures a second.",
             elapsed,
             unit="ms a picture",
         ),
-        _memory(grown, peak),
+        _memory(grown, peak, batch),
     ]
 
 
@@ -112,11 +118,11 @@ class _Peak:
         return max(_status("VmHWM") - self.start, 0.0) / 2**20
 
 
-def _memory(grown: float | None, peak: _Peak) -> Finding:
+def _memory(grown: float | None, peak: _Peak, batch: int) -> Finding:
     if grown is None:
         return not_judged(TEST, "peak memory", "Linux or a CUDA device, where the peak can be read")
     kind = "device memory" if peak.device.type == "cuda" else "resident memory of this process"
-    said = f"{grown:,.0f} MB of {kind} at the peak, beyond what was held before, for batches of {PICTURES} pictures."
+    said = f"{grown:,.0f} MB of {kind} at the peak, beyond what was held before, for batches of {batch} pictures."
     return Finding(TEST, "peak memory", "measured", said, Estimate(grown, grown, grown, 1), unit="MB")
 
 

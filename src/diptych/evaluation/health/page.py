@@ -95,7 +95,7 @@ def summary(health: Health) -> str:
     if bad:
         tests = list(dict.fromkeys(finding.test for finding in bad))
         said += f" Look first at {', '.join(tests[:-1]) + ' and ' if len(tests) > 1 else ''}{tests[-1]}."
-    return said
+    return f"{said} Questions: {health.usage}." if health.usage else said
 
 
 def reading(health: Health) -> list[str]:

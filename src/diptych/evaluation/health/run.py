@@ -22,6 +22,7 @@ from diptych.evaluation.health.spurious import lists, spurious
 from diptych.evaluation.health.unseen import unseen
 from diptych.evaluation.health.word_order import word_order
 from diptych.evaluation.health.worlds import WANTED, dials_of_world
+from diptych.tasks.running import usage_of
 from diptych.types import InputError, WritesCaptions
 
 SAMPLES = 200
@@ -40,6 +41,7 @@ class Health:
     samples: int
     seed: int
     findings: Sequence[Finding]
+    usage: str = ""  # of a server, see `diptych.models.endpoint.Usage`
 
     def counts(self) -> Counter[str]:
         """How many rows have each verdict."""
@@ -57,6 +59,7 @@ class Health:
             "samples": self.samples,
             "seed": self.seed,
             "red by luck": self.by_luck(),
+            "usage": self.usage,
             "rows": [
                 {
                     "test": f.test,
@@ -133,4 +136,4 @@ def check_health(
             findings += step(rng=rng, **settings)
     if progress is not None:
         progress("tests", len(tests), len(tests))
-    return Health(name, data.name if dials is None else data.address, count, seed, findings)
+    return Health(name, data.name if dials is None else data.address, count, seed, findings, usage_of(model))

@@ -62,9 +62,8 @@ def _kind(
     if min(usual.sum(), (~usual).sum()) < LEAST:
         return not_judged(TEST, name, "more pictures (--n)")
     hits, guessing = chosen.hits, chance(chosen.choices)
-    scene = (
-        np.array([choice.row for choice in chosen.choices]) % count
-    )  # stands at each position of the dial, recoloured
+    # a scene stands at each position of the dial, with other colors: no independent evidence
+    scene = np.array([choice.row for choice in chosen.choices]) % count
     minority = mean_interval(hits[~usual], rng, groups=scene[~usual], chance=guessing)
     majority = mean_interval(hits[usual], rng, groups=scene[usual], chance=guessing)
     gap = bootstrap(lambda i: _gap(hits[i], usual[i]), len(hits), rng, groups=scene)
