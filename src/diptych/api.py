@@ -16,6 +16,7 @@ from diptych.data import Dataset, ExportReport, ImportReport
 from diptych.data.curate import CurationReport, Plan, read_plan
 from diptych.data.curate import curate as run_curation
 from diptych.data.loader import Loader
+from diptych.data.store import STREAMED
 from diptych.evaluation import Task
 from diptych.evaluation.answer import evaluate_answer
 from diptych.evaluation.caption import evaluate_caption
@@ -28,19 +29,31 @@ from diptych.evaluation.segment import evaluate_segment
 from diptych.evaluation.zero_shot import ZeroShotResult, evaluate_zero_shot
 from diptych.models.folder import IN_RUN, model_folder
 from diptych.pocket import add_pairs
+from diptych.processing import QUESTION
 from diptych.recipes import Recipe
 from diptych.recipes import recipe as resolve
 from diptych.search.build import Built, model_fingerprint
 from diptych.search.build import build_index as build
 from diptych.training.loop import train as run_loop
 from diptych.training.run import TrainResult
-from diptych.types import DualEncoder, Estimate, HasFrozenImageTower, InputError, StoresPairs
+from diptych.types import (
+    AnswersQuestions,
+    DualEncoder,
+    Estimate,
+    HasFrozenImageTower,
+    InputError,
+    StoresPairs,
+    WritesCaptions,
+)
 
 if TYPE_CHECKING:
     from diptych.evaluation.health.run import Health
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
+
+WRITTEN = 200
+"""Held-out samples that a model which writes text is judged on at the end of a run."""
 
 EVALUATORS: dict[str, Callable[..., RetrievalResult | ZeroShotResult | Judged]] = {
     "retrieve": evaluate_retrieval,
@@ -306,10 +319,11 @@ def train(
     recipe = resolve(recipe) if isinstance(recipe, str) else recipe
     whole, out = _dataset(dataset), Path(out)
     rest, held_out = _split(whole, recipe)
-    captions = [caption for texts in rest.column("captions") for caption in texts or ()]
-    if not captions:
-        raise InputError(f"{whole.name}: expected samples with captions to train on")
-    model = models.family(recipe.family).new(recipe.model, captions, seed=recipe.training.seed)
+    texts = _texts(rest, recipe.loader.texts)
+    if not texts:
+        what = "captions or questions" if recipe.loader.texts == "both" else recipe.loader.texts
+        raise InputError(f"{whole.name}: expected samples with {what} to train on")
+    model = models.family(recipe.family).new(recipe.model, texts, seed=recipe.training.seed)
     distributed.setup(recipe.training.device)
     try:
         result = None
@@ -320,7 +334,7 @@ def train(
         estimates: dict[str, Estimate] = {}
         if distributed.is_main() and (result is None or result.finished):
             if held_out is not None:
-                estimates = dict(evaluate_retrieval(model, held_out, seed=recipe.loader.seed).estimates)
+                estimates = _judge(model, held_out, recipe)
             card = {"data": whole.name, "samples": len(rest), "command": command, "metrics": estimates}
             models.save(model, out / IN_RUN, card)
         distributed.barrier()
@@ -344,9 +358,9 @@ def _fit(
         drop_last=True,
         seed=recipe.loader.seed,
         threads=recipe.loader.threads,
-        rank=distributed.rank(),
-        world_size=distributed.world_size(),
+        part=(distributed.rank(), distributed.world_size()),
         image_features=features,
+        texts=recipe.loader.texts,
         augment=recipe.loader.augment,
     )
     run: Mapping[str, Any] = {
@@ -356,6 +370,33 @@ def _fit(
         "data": dataset.fingerprint(),
     }
     return run_loop(model, loader, recipe.training, out, run=run, resume=resume, show=show)
+
+
+def _texts(dataset: Dataset, kind: str) -> list[str]:
+    """Every text that a model will read in training, for its tokenizer to learn from."""
+    texts = []
+    if kind != "questions":
+        texts = [caption for captions in dataset.column("captions") for caption in captions or ()]
+    if kind != "captions":
+        for start in range(0, len(dataset), STREAMED):
+            some = range(start, min(start + STREAMED, len(dataset)))
+            for sample in dataset.take(some, fields=("questions",)):
+                for one in sample.questions:
+                    texts += [QUESTION.format(one.question), *one.answers]
+    return texts
+
+
+def _judge(model: Any, held_out: Dataset, recipe: Recipe) -> dict[str, Estimate]:
+    """What a model that was just trained is worth on data that it never saw; it writes about `WRITTEN` samples."""
+    found: dict[str, Estimate] = {}
+    if isinstance(model, DualEncoder):
+        found |= evaluate_retrieval(model, held_out, seed=recipe.loader.seed).estimates
+    some = held_out.select(range(min(WRITTEN, len(held_out))))
+    if isinstance(model, WritesCaptions) and recipe.loader.texts != "questions":
+        found |= evaluate_caption(model, some, seed=recipe.loader.seed).estimates
+    if isinstance(model, AnswersQuestions) and recipe.loader.texts != "captions":
+        found |= evaluate_answer(model, some, seed=recipe.loader.seed).estimates
+    return found
 
 
 def _split(dataset: Dataset, recipe: Recipe) -> tuple[Dataset, Dataset | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from diptych import models
 from diptych.config import as_dict, override, parse, strict
@@ -24,6 +24,7 @@ class LoaderConfig:
         batch_size: samples in a batch, over all processes.
         held_out: share of the data, in [0, 1), that is kept for the evaluation at the end.
         split_by: field whose equal values stay on one side of that split, so that near-copies do not leak.
+        texts: what a model reads and writes: "captions"; "questions", whose answers it is to give; or "both".
         augment: change pictures at random (crops).
         threads: that decode; one a core by default.
         seed: of the split, the order and the augmentation.
@@ -32,6 +33,7 @@ class LoaderConfig:
     batch_size: int = 128
     held_out: float = 0.1
     split_by: str = "creator"
+    texts: Literal["captions", "questions", "both"] = "captions"
     augment: bool = False
     threads: int | None = None
     seed: int = 0

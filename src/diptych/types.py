@@ -9,6 +9,7 @@ Shape letters, used in every tensor annotation of the project:
 | H, W   | height and width in pixels, or cells    | P      | image patches or grid cells          |
 | D      | width of an embedding or a hidden state | V      | vocabulary                           |
 | N, M   | images and texts that are compared      | K      | kept entries, neighbours, classes    |
+| R      | texts that are being written            |        |                                      |
 
 A mask is boolean and `True` means "keep". This module imports no torch, so that reading data stays light.
 """
@@ -190,6 +191,10 @@ class Batch:
         image_features: features of a frozen image tower computed earlier; they stand in for `pixels`.
         tokens: token ids, padded on the right.
         token_mask: True where `tokens` is real text.
+        target_mask: True at the tokens that a model is to say itself, its end token included; the others are given to
+            it (a question). None: all of them but the first.
+        picture_of: for documents with any number of pictures: which row each of `pixels` belongs to, in ascending
+            order. None: one picture a row.
         has_image, has_text: which rows have that side, in batches that mix pairs with lone pictures and lone texts (see
             `Loader`'s `sides`); the other rows hold black pixels or the tokens of "". None: every row has what is here.
     """
@@ -199,6 +204,8 @@ class Batch:
     image_features: Float[Tensor, "B D"] | None = None
     tokens: Int[Tensor, "B T"] | None = None
     token_mask: Bool[Tensor, "B T"] | None = None
+    target_mask: Bool[Tensor, "B T"] | None = None
+    picture_of: Int[Tensor, "N"] | None = None
     has_image: Bool[Tensor, "B"] | None = None
     has_text: Bool[Tensor, "B"] | None = None
 
@@ -212,7 +219,13 @@ class Batch:
     def chunks(self, size: int) -> list[Batch]:
         """The batch cut into pieces of at most `size` samples, in order."""
         starts = range(0, len(self), size)
-        return [self._map(lambda tensor, a=a: tensor[a : a + size], self.ids[a : a + size]) for a in starts]
+        pieces = [self._map(lambda tensor, a=a: tensor[a : a + size], self.ids[a : a + size]) for a in starts]
+        if self.picture_of is not None:
+            assert self.pixels is not None
+            for start, piece in zip(starts, pieces):
+                own = (self.picture_of >= start) & (self.picture_of < start + size)
+                piece.pixels, piece.picture_of = self.pixels[own], self.picture_of[own] - start
+        return pieces
 
     def _map(self, function: Any, ids: list[str] | None = None) -> Batch:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "ids"}
@@ -278,8 +291,13 @@ class Processor(Protocol):
         """One picture (encoded bytes, a path, a PIL image, an array) as uint8 H x W x 3 at the model's size."""
         ...
 
-    def collate(self, ids: list[str], images: list[Any] | None, texts: list[str] | None) -> Batch:
-        """Stack decoded pictures (a list, or one array of them) and tokenize texts, padded to the batch's longest."""
+    def collate(
+        self, ids: list[str], images: list[Any] | None, texts: list[str] | None, *, prompts: list[str] | None = None
+    ) -> Batch:
+        """Stack decoded pictures (a list, or one array of them) and tokenize texts, padded to the batch's longest.
+
+        With `prompts`, each text is what is to be said after its prompt (see `Batch.target_mask`).
+        """
         ...
 
     def fingerprint(self) -> str:

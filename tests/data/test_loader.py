@@ -129,7 +129,7 @@ def test_start_skips_without_decoding(dataset):
 @pytest.mark.parametrize("drop_last", [True, False])
 def test_ranks_share_each_batch_in_contiguous_slices(dataset, drop_last):
     whole = ids(loader(dataset, 16, drop_last=drop_last).epoch(1))
-    parts = [ids(loader(dataset, 16, rank=r, world_size=4, drop_last=drop_last).epoch(1)) for r in range(4)]
+    parts = [ids(loader(dataset, 16, part=(r, 4), drop_last=drop_last).epoch(1)) for r in range(4)]
     assert [sum((part[i] for part in parts), []) for i in range(len(whole))] == whole
     assert [len(batch) for batch in parts[1][:3]] == [4, 4, 4]
     if not drop_last:
@@ -229,7 +229,7 @@ def test_an_error_of_the_processor_is_raised_at_its_batch(dataset, where):
 
 
 def test_arguments_are_checked(dataset):
-    for options in ({"batch_size": 0}, {"batch_size": 9, "world_size": 2}, {"rank": 1}, {"rank": -1}):
+    for options in ({"batch_size": 0}, {"batch_size": 9, "part": (0, 2)}, {"part": (1, 1)}, {"part": (-1, 1)}):
         with pytest.raises(InputError, match="batch_size" if "batch_size" in options else "rank"):
             loader(dataset, **options)
 

@@ -61,7 +61,10 @@ def test_a_folder_from_the_network_may_not_name_code(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("clap", "unknown family 'clap'; expected clip, lit, asif (did you mean 'clip'?), or 'module:Class'"),
+        (
+            "clap",
+            f"unknown family 'clap'; expected {', '.join(models.FAMILIES)} (did you mean 'clip'?), or 'module:Class'",
+        ),
         ("no.such.module:Thing", "cannot import no"),
         ("diptych.models.clip:Clap", "has no 'Clap'"),
         ("json:JSONDecoder", "it has no Config"),
@@ -122,7 +125,7 @@ def _edit(folder: Path, **changes: object) -> None:
     ("changes", "message"),
     [
         ({"family": "clop"}, "unknown family 'clop'"),
-        ({"family": 3}, "family: expected one of clip, lit, asif, got 3"),
+        ({"family": 3}, f"family: expected one of {', '.join(models.FAMILIES)}, got 3"),
         ({"family": None}, "expected 'family' (a Diptych model) or 'model_type' (a Hugging Face model)"),
         ({"family": None, "model_type": "bert"}, "image-text-to-text model, got 'bert'"),
         ({"version": 99}, "version: expected 1 for family 'clip', got 99"),

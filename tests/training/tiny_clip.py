@@ -46,6 +46,4 @@ def tiny_clip() -> CLIP:
 
 def loader(data: Dataset, model: CLIP, rank: int = 0, world: int = 1, batch_size: int = 16) -> Loader:
     assert model.processor is not None
-    return Loader(
-        data, model.processor, batch_size, shuffle=True, drop_last=True, threads=1, rank=rank, world_size=world
-    )
+    return Loader(data, model.processor, batch_size, shuffle=True, drop_last=True, threads=1, part=(rank, world))

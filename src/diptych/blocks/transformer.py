@@ -1,11 +1,15 @@
 """One transformer layer, and a stack of them."""
 
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from diptych.blocks.attention import Attention
+from diptych.blocks.cache import LayerCache
+from diptych.blocks.rotary import Rotation
 
 
 class QuickGELU(nn.Module):
@@ -15,17 +19,24 @@ class QuickGELU(nn.Module):
         return x * (1.702 * x).sigmoid()
 
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "quick_gelu": QuickGELU}
+ACTIVATIONS: dict[str, Any] = {
+    "gelu": nn.GELU,
+    "gelu_tanh": partial(nn.GELU, approximate="tanh"),
+    "quick_gelu": QuickGELU,
+}
+NORMS: dict[str, type[nn.Module]] = {"layer": nn.LayerNorm, "rms": nn.RMSNorm}
 
 
 class MLP(nn.Module):
     """Two linear layers with an activation between them."""
 
-    def __init__(self, width: int, hidden: int, *, activation: str = "gelu", dropout: float = 0.0) -> None:
+    def __init__(
+        self, width: int, hidden: int, *, activation: str = "gelu", bias: bool = True, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
+        self.fc1 = nn.Linear(width, hidden, bias=bias)
         self.activation = ACTIVATIONS[activation]()
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc2 = nn.Linear(hidden, width, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
@@ -33,12 +44,102 @@ class MLP(nn.Module):
         return out
 
 
+class GatedMLP(nn.Module):
+    """W2 (SiLU(W1 x) * V x): SwiGLU (Shazeer 2020, equation 6)."""
+
+    def __init__(self, width: int, hidden: int, *, bias: bool = True, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.gate = nn.Linear(width, hidden, bias=bias)
+        self.fc1 = nn.Linear(width, hidden, bias=bias)
+        self.fc2 = nn.Linear(hidden, width, bias=bias)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
+        out: Tensor = self.fc2(self.dropout(F.silu(self.gate(x)) * self.fc1(x)))
+        return out
+
+
 class TransformerLayer(nn.Module):
-    """Self-attention and an MLP, each with a residual connection and a layer norm.
+    """Self-attention and an MLP, each with a residual connection and a norm.
+
+    Between the two is a place for a module that looks at something else, `cross`: a family that has one puts it there
+    (`layer.cross = CrossAttention(...)`), so that the layer's own weights keep their names. It is called with the state
+    and `memory` (and `memory_mask` where given) and returns the new state, its own norm and residual included.
 
     Args:
+        kv_heads: heads of keys and values, see `Attention`.
+        activation: of the MLP; "swiglu" is the gated one.
         norm: "pre" normalises what enters a branch (Xiong et al. 2020), "post" the sum after it (Vaswani et al. 2017).
+        normalization: "layer" norm, or "rms": without mean and bias (Zhang and Sennrich 2019).
         dropout: on attention weights, inside the MLP and on both branches, in [0, 1).
+        bias: whether linear layers have one.
+    """
+
+    cross: nn.Module | None
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        kv_heads: int | None = None,
+        mlp_ratio: float = 4.0,
+        activation: str = "gelu",
+        norm: Literal["pre", "post"] = "pre",
+        normalization: Literal["layer", "rms"] = "layer",
+        norm_eps: float = 1e-5,
+        dropout: float = 0.0,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        self.norm = norm
+        self.attention = Attention(width, heads, kv_heads=kv_heads, bias=bias, dropout=dropout)
+        self.norm1 = NORMS[normalization](width, eps=norm_eps)
+        self.cross = None
+        hidden = round(width * mlp_ratio)
+        self.mlp: nn.Module
+        if activation == "swiglu":
+            self.mlp = GatedMLP(width, hidden, bias=bias, dropout=dropout)
+        else:
+            self.mlp = MLP(width, hidden, activation=activation, bias=bias, dropout=dropout)
+        self.norm2 = NORMS[normalization](width, eps=norm_eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B S D"],
+        *,
+        mask: Bool[Tensor, "#B 1 #S M"] | None = None,
+        causal: bool = False,
+        rotation: Rotation | None = None,
+        cache: LayerCache | None = None,
+        memory: Any = None,
+        memory_mask: Bool[Tensor, "#B 1 #S M2"] | None = None,
+    ) -> Float[Tensor, "B S D"]:
+        """`mask`, `causal`, `rotation` and `cache` as in `Attention`; `memory` is what `cross` looks at."""
+        seen = {"mask": mask, "causal": causal, "rotation": rotation, "cache": cache}
+        if self.norm == "pre":
+            x = x + self.dropout(self.attention(self.norm1(x), **seen))
+            x = self._across(x, memory, memory_mask)
+            x = x + self.dropout(self.mlp(self.norm2(x)))
+        else:
+            x = self.norm1(x + self.dropout(self.attention(x, **seen)))
+            x = self._across(x, memory, memory_mask)
+            x = self.norm2(x + self.dropout(self.mlp(x)))
+        return x
+
+    def _across(self, x: Tensor, memory: Any, memory_mask: Tensor | None) -> Tensor:
+        if self.cross is None or memory is None:
+            return x
+        out: Tensor = self.cross(x, memory) if memory_mask is None else self.cross(x, memory, mask=memory_mask)
+        return out
+
+
+class CrossAttention(nn.Module):
+    """Attention to a memory with a residual connection and a norm, as a decoder has it (Vaswani et al. 2017, 3.1).
+
+    Args:
+        norm: "pre" or "post", as in `TransformerLayer`.
     """
 
     def __init__(
@@ -46,34 +147,30 @@ class TransformerLayer(nn.Module):
         width: int,
         heads: int,
         *,
-        mlp_ratio: float = 4.0,
-        activation: str = "gelu",
+        memory_width: int | None = None,
         norm: Literal["pre", "post"] = "pre",
         norm_eps: float = 1e-5,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.norm = norm
-        self.attention = Attention(width, heads, dropout=dropout)
-        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
-        self.mlp = MLP(width, round(width * mlp_ratio), activation=activation, dropout=dropout)
-        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
+        self.place = norm
+        self.attention = Attention(width, heads, memory_width=memory_width, dropout=dropout)
+        self.norm = nn.LayerNorm(width, eps=norm_eps)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self,
-        x: Float[Tensor, "B S D"],
-        *,
-        mask: Bool[Tensor, "#B 1 #S S"] | None = None,
-        causal: bool = False,
+        self, x: Float[Tensor, "B S D"], memory: Any, *, mask: Bool[Tensor, "#B 1 #S M"] | None = None
     ) -> Float[Tensor, "B S D"]:
-        if self.norm == "pre":
-            x = x + self.dropout(self.attention(self.norm1(x), mask=mask, causal=causal))
-            x = x + self.dropout(self.mlp(self.norm2(x)))
+        """`memory` is (B M D2), or what `key_values` made of it."""
+        if self.place == "pre":
+            x = x + self.dropout(self.attention(self.norm(x), memory, mask=mask))
         else:
-            x = self.norm1(x + self.dropout(self.attention(x, mask=mask, causal=causal)))
-            x = self.norm2(x + self.dropout(self.mlp(x)))
+            x = self.norm(x + self.dropout(self.attention(x, memory, mask=mask)))
         return x
+
+    def key_values(self, memory: Float[Tensor, "B M D2"]) -> Any:
+        """The memory projected, so that a text can be written without doing it again for every token."""
+        return self.attention.key_values(memory)
 
 
 class Transformer(nn.Module):

@@ -25,12 +25,22 @@ ROWS_PER_TASK = 16  # what one thread takes at a time
 BATCHES_AHEAD = 2  # prepared while the model works; bounds the memory
 MAX_THREADS = 16
 
+Texts = Literal["captions", "questions", "both"]
+"""What a row's text is drawn from."""
+
+MISSING: dict[Texts, tuple[str, str]] = {
+    "captions": ("caption missing", "the sample has no caption"),
+    "questions": ("question missing", "the sample has no question with an answer"),
+    "both": ("text missing", "the sample has no caption, and no question with an answer"),
+}
+
 
 class _Item(NamedTuple):
     id: str
     at: int  # its place in the batch before bad rows are left out
     image: bool
     text: str | None
+    prompt: str = ""  # what the text is said after: a question
     features: Any = None  # a vector that stands in for the picture
 
 
@@ -85,12 +95,14 @@ class Loader:
         seed: of the order, the captions drawn and the augmentation.
         threads: that decode; one a core by default.
         drop_last: leave out the last batch of an epoch if it is not full.
-        rank, world_size: this process among those that share each batch.
+        part: (rank, world size): this process among those that share each batch.
         image_features: vectors by sample id that stand in for pictures (see `Batch.image_features`).
         sides: what a row must have. "both": a picture and a caption. "images", "texts": that side, and the other is
             left out. "either": one of them, so that pairs, lone pictures and lone texts come mixed; then
             `Batch.has_image` and `has_text` say who has what, and a batch in which no row has a side comes without its
             tensors.
+        texts: what a row's text is: one of its "captions"; the answer to one of its "questions", which becomes the
+            prompt; or "both", in equal shares where a row has both.
         augment: let the processor change pictures at random (`collate(..., augment=True, generator=...)`).
 
     Raises:
@@ -107,12 +119,13 @@ class Loader:
         drop_last: bool,
         seed: int = 0,
         threads: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
+        part: tuple[int, int] = (0, 1),
         image_features: Mapping[str, np.ndarray[Any, Any]] | None = None,
         sides: Literal["both", "images", "texts", "either"] = "both",
+        texts: Texts = "captions",
         augment: bool = False,
     ) -> None:
+        rank, world_size = part
         if batch_size < 1 or batch_size % world_size:
             raise InputError(f"batch_size: expected a positive multiple of {world_size} processes, got {batch_size}")
         if not 0 <= rank < world_size:
@@ -128,7 +141,7 @@ class Loader:
         self.world_size = world_size
         self.image_features = image_features
         self.images = sides != "texts"
-        self.texts = sides != "images"
+        self.texts = None if sides == "images" else texts
         self.either = sides == "either"
         self.augment = augment
         self._decodes = self.images and image_features is None
@@ -177,17 +190,19 @@ class Loader:
 
     def _read(self, rows: np.ndarray[Any, Any], cut: int, pictures: _Pictures, epoch: int) -> list[_Item | Rejected]:
         """Read and decode a few rows of a batch, from place `cut` on; runs on worker threads."""
-        fields = {name for name, wanted in (("images", self._decodes), ("captions", self.texts)) if wanted}
+        fields = {"images"} if self._decodes else set()
+        if self.texts is not None:
+            fields |= {"captions", "questions"} if self.texts == "both" else {self.texts}
         samples = self.dataset.take(rows[cut : cut + ROWS_PER_TASK], fields)
         return [self._item(sample, at, pictures, epoch) for at, sample in enumerate(samples, cut)]
 
     def _item(self, sample: Sample, at: int, pictures: _Pictures, epoch: int) -> _Item | Rejected:
-        text = features = None
+        features = None
         image = self._decodes and not (self.either and not sample.images)
-        if self.texts and sample.captions:
-            text = sample.captions[self._draw(epoch, sample.id, len(sample.captions))]
-        elif self.texts and not self.either:
-            return Rejected(sample.id, "caption missing", "the sample has no caption")
+        prompt, text = self._text(sample, epoch)
+        if text is None and self.texts is not None and not self.either:
+            reason, detail = MISSING[self.texts]
+            return Rejected(sample.id, reason, detail)
         if image:
             try:
                 pictures.put(at, self.processor.decode_image(image_source(sample)))
@@ -200,10 +215,21 @@ class Loader:
                 return Rejected(sample.id, "image feature missing", "no feature was given for this id")
         if not image and text is None:
             return Rejected(sample.id, "image and caption missing", "the sample has neither")
-        return _Item(sample.id, at, image, text, features)
+        return _Item(sample.id, at, image, text, prompt, features)
 
-    def _draw(self, epoch: int, id: str, count: int) -> int:
-        digest = hashlib.blake2b(f"{self.seed}\0{epoch}\0{id}".encode(), digest_size=8).digest()
+    def _text(self, sample: Sample, epoch: int) -> tuple[str, str | None]:
+        """(the prompt, what is to be said after it), drawn from what the sample has; None where it has nothing."""
+        captions = [] if self.texts == "questions" else sample.captions
+        asked = [] if self.texts in ("captions", None) else [one for one in sample.questions if one.answers]
+        if asked and (not captions or self._draw(epoch, sample.id, 2, "kind")):
+            question = asked[self._draw(epoch, sample.id, len(asked), "question")]
+            return question.question, question.answers[self._draw(epoch, sample.id, len(question.answers), "answer")]
+        if not captions or self.texts is None:
+            return "", None
+        return "", captions[self._draw(epoch, sample.id, len(captions))]
+
+    def _draw(self, epoch: int, id: str, count: int, what: str = "") -> int:
+        digest = hashlib.blake2b(f"{self.seed}\0{epoch}\0{id}{what and chr(0) + what}".encode(), digest_size=8).digest()
         return int.from_bytes(digest, "big") % count
 
     def _assemble(
@@ -218,9 +244,11 @@ class Loader:
         images = pictures.of(items) if self._decodes and any(seen) else None
         texts = [item.text or "" for item in items] if any(told) else None
         options: dict[str, Any] = {}
+        if texts is not None and self.texts != "captions":
+            options["prompts"] = [item.prompt for item in items]
         if self.augment and images is not None:
             seed = np.random.SeedSequence([self.seed, epoch, index, self.rank]).generate_state(1, np.uint64)[0]
-            options = {"augment": True, "generator": torch.Generator().manual_seed(int(seed >> 1))}
+            options |= {"augment": True, "generator": torch.Generator().manual_seed(int(seed >> 1))}
         batch = self.processor.collate([item.id for item in items], images, texts, **options)
         if any(seen) and not self._decodes:
             blank = np.zeros_like(next(item.features for item in items if item.image))

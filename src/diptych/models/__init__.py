@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FAMILIES: dict[str, str] = {
     "clip": "diptych.models.clip:CLIP",
     "lit": "diptych.models.lit:LiT",
+    "frozen": "diptych.models.frozen:Frozen",
     "asif": "diptych.models.asif:ASIF",
 }
 

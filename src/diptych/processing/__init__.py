@@ -3,6 +3,14 @@
 from diptych.processing.image import ImageConfig, ImageProcessor
 from diptych.processing.normalize import Normalize
 from diptych.processing.processor import PairProcessor
-from diptych.processing.text import TextProcessor, train_tokenizer
+from diptych.processing.text import QUESTION, TextProcessor, train_tokenizer
 
-__all__ = ["ImageConfig", "ImageProcessor", "Normalize", "PairProcessor", "TextProcessor", "train_tokenizer"]
+__all__ = [
+    "QUESTION",
+    "ImageConfig",
+    "ImageProcessor",
+    "Normalize",
+    "PairProcessor",
+    "TextProcessor",
+    "train_tokenizer",
+]

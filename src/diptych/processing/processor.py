@@ -33,12 +33,16 @@ class PairProcessor:
         images: list[NDArray[np.uint8]] | NDArray[np.uint8] | None,
         texts: list[str] | None,
         *,
+        prompts: list[str] | None = None,
         augment: bool = False,
         generator: torch.Generator | None = None,
     ) -> Batch:
         """Stack decoded pictures (uint8 B C H W, channels last in memory) and tokenize texts, padded to the longest.
 
         One array B H W C of pictures is taken as it is, without a copy.
+
+        With `prompts`, each text is the answer to its prompt, a question, or a text of its own where that is "" (see
+        `TextProcessor.answers`).
 
         `augment` (training only) cuts a random part out of each picture, drawn from `generator`; see `augment_pairs`.
         """
@@ -50,7 +54,9 @@ class PairProcessor:
                 if generator is None:
                     raise ValueError("augment needs a generator, so that a run can be repeated")
                 batch.pixels, texts = augment_pairs(batch.pixels, texts, generator)
-        if texts is not None:
+        if texts is not None and prompts is not None:
+            batch.tokens, batch.token_mask, batch.target_mask = self.text.answers(prompts, texts)
+        elif texts is not None:
             batch.tokens, batch.token_mask = self.text(texts)
         return batch
 

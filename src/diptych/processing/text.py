@@ -21,6 +21,9 @@ _SMALLEST_VOCABULARY = len(SPECIAL) + 256
 # the pattern of the published tokenizer
 _CLIP_WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 
+QUESTION = "Question: {} Answer:"
+"""How a question is put to a language model; the answer goes on from here."""
+
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     """A lower-casing byte-level BPE with <pad>, <eos> and <bos>, learnt from `texts`.
@@ -137,7 +140,45 @@ class TextProcessor:
             encoded = self.tokenizer.encode_batch_fast(texts)
         except TypeError:  # a text with half a surrogate pair, as broken scrapes have
             encoded = self.tokenizer.encode_batch_fast([_well_formed(text) for text in texts])
-        rows = [encoding.ids for encoding in encoded]
+        return self.padded([encoding.ids for encoding in encoded])
+
+    def answers(
+        self, questions: list[str], texts: list[str]
+    ) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
+        """(tokens, mask, target mask) of texts that are each to be said after a question, "" for none.
+
+        A row is the start token, the question put as `QUESTION` says, the text and the end token; the target mask is
+        True at the last two. What is too long loses the question's beginning, and a long text its end.
+        """
+        rows, said = [], []
+        for prompt, target in zip(self.prompts(questions), self._continuations(questions, texts)):
+            target = [*target[: self.context_length - 2], self.eos_id]
+            room = self.context_length - len(target)  # the start token included
+            prompt = [prompt[0], *prompt[max(1, len(prompt) - room + 1) :]]
+            rows.append(prompt + target)
+            said.append(len(prompt))
+        tokens, mask = self.padded(rows)
+        return tokens, mask, mask & (torch.arange(mask.shape[1]) >= torch.tensor(said)[:, None])
+
+    def prompts(self, questions: list[str]) -> list[list[int]]:
+        """The tokens that come before the answer to each question: the start token alone where the question is ""."""
+        asked = [QUESTION.format(question) if question else "" for question in questions]
+        return [[self.bos_id, *ids] for ids in self._plain(asked)]
+
+    def _continuations(self, questions: list[str], texts: list[str]) -> list[list[int]]:
+        return self._plain([f" {text}" if question else text for question, text in zip(questions, texts)])
+
+    def _plain(self, texts: list[str]) -> list[list[int]]:
+        """Token ids without start and end."""
+        encoded = self.tokenizer.encode_batch_fast([_well_formed(text) for text in texts], add_special_tokens=False)
+        return [encoding.ids for encoding in encoded]
+
+    def decode(self, tokens: list[int]) -> str:
+        """The text of some tokens, special ones left out."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+
+    def padded(self, rows: list[list[int]]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
+        """Rows of token ids (int64) padded on the right, and a mask that is True on real tokens."""
         lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
         width = self.context_length if self.pad == "max" else int(lengths.max(initial=0))
         mask = np.arange(width) < lengths[:, None]

@@ -1,10 +1,13 @@
 """Whole encoders behind two small Protocols, from scratch or pretrained; see `configs` for what there is."""
 
-from diptych.towers.build import TextModule, VisionModule, build_text, build_vision
+from diptych.towers.build import TextModule, VisionModule, build_language, build_text, build_vision
 from diptych.towers.configs import (
+    DecoderConfig,
     EfficientNetConfig,
+    HFLanguageConfig,
     HFTextConfig,
     HFVisionConfig,
+    LanguageConfig,
     ModifiedResNetConfig,
     ResNetConfig,
     TextConfig,
@@ -13,15 +16,19 @@ from diptych.towers.configs import (
     ViTConfig,
 )
 from diptych.towers.hub import LITE0, MINILM, WeightsUnavailable, fetch
-from diptych.towers.outputs import TextOutput, TextTower, VisionOutput, VisionTower
+from diptych.towers.outputs import LanguageModel, TextOutput, TextTower, VisionOutput, VisionTower
 from diptych.towers.pretrained import PretrainedText, PretrainedVision, fingerprint, load_text, load_vision
 
 __all__ = [
     "LITE0",
     "MINILM",
+    "DecoderConfig",
     "EfficientNetConfig",
+    "HFLanguageConfig",
     "HFTextConfig",
     "HFVisionConfig",
+    "LanguageConfig",
+    "LanguageModel",
     "ModifiedResNetConfig",
     "PretrainedText",
     "PretrainedVision",
@@ -37,6 +44,7 @@ __all__ = [
     "VisionOutput",
     "VisionTower",
     "WeightsUnavailable",
+    "build_language",
     "build_text",
     "build_vision",
     "fetch",

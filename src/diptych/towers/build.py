@@ -7,8 +7,10 @@ from diptych.blocks.efficientnet import EfficientNet
 from diptych.blocks.modified_resnet import ModifiedResNet
 from diptych.blocks.resnet import ResNet
 from diptych.towers.configs import (
+    DecoderConfig,
     EfficientNetConfig,
     HFVisionConfig,
+    LanguageConfig,
     ModifiedResNetConfig,
     ResNetConfig,
     TextConfig,
@@ -16,11 +18,14 @@ from diptych.towers.configs import (
     VisionConfig,
     ViTConfig,
 )
+from diptych.towers.decoder import Decoder
+from diptych.towers.hf_language import HFLanguage
 from diptych.towers.huggingface import HFText, HFVision
 from diptych.towers.text import TextTransformer
 from diptych.towers.vision import ConvTower, ViT
 
 TextModule = TextTransformer | HFText
+LanguageModule = Decoder | HFLanguage
 VisionModule = ViT | ConvTower | HFVision
 
 
@@ -44,6 +49,11 @@ def build_text(config: TextConfig) -> TextModule:
     """The text tower that `config` describes. Seed torch beforehand to get the same weights again."""
     fields = _fields(config)
     return TextTransformer(**fields) if isinstance(config, TextTransformerConfig) else HFText(**fields)
+
+
+def build_language(config: LanguageConfig) -> LanguageModule:
+    """The language model that `config` describes. Seed torch beforehand to get the same weights again."""
+    return Decoder(config) if isinstance(config, DecoderConfig) else HFLanguage(config.config)
 
 
 def _fields(config: Any) -> dict[str, Any]:

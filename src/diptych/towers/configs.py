@@ -167,6 +167,58 @@ class HFTextConfig:
     pooling: Literal["cls", "mean", "pooler"] = "mean"
 
 
+@strict
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """A causal language model of our own; the defaults are GPT-2's smallest (Radford et al. 2019, table 2).
+
+    Attributes:
+        context_length: the longest text in tokens, prefix included; a bound for learned positions only.
+        kv_heads: heads of keys and values; None: as many as `heads`.
+        mlp_ratio: width of the MLP's hidden layer, in widths.
+        activation: of the MLP; "swiglu" is the gated one of Llama.
+        norm: "pre", with a norm after the last layer, or "post", with one after the embeddings.
+        normalization: "layer" norm or "rms".
+        bias: whether linear layers have one.
+        tied: whether the output takes the input embedding's weights.
+    """
+
+    kind: Literal["decoder"] = "decoder"
+    vocab_size: int = 50257
+    context_length: int = 1024
+    width: int = 768
+    layers: int = 12
+    heads: int = 12
+    kv_heads: int | None = None
+    mlp_ratio: float = 4.0
+    activation: Literal["gelu", "gelu_tanh", "quick_gelu", "swiglu"] = "gelu_tanh"
+    positions: Literal["learned", "rotary"] = "learned"
+    rope_theta: float = 10_000.0
+    norm: Literal["pre", "post"] = "pre"
+    normalization: Literal["layer", "rms"] = "layer"
+    norm_eps: float = 1e-5
+    bias: bool = True
+    tied: bool = True
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        _heads_divide("DecoderConfig", self.width, self.heads)
+        if self.kv_heads is not None and self.heads % self.kv_heads:
+            raise InputError(f"DecoderConfig: heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
+        if self.positions == "rotary" and self.width // self.heads % 2:
+            raise InputError(f"DecoderConfig: rotary positions need an even head width, got {self.width // self.heads}")
+
+
+@strict
+@dataclass(frozen=True, kw_only=True)
+class HFLanguageConfig:
+    """Any causal language model of transformers. `config` is its `config.json`, with `model_type`."""
+
+    kind: Literal["hf_language"] = "hf_language"
+    config: dict[str, Any] = field(default_factory=dict)
+
+
+LanguageConfig = Annotated[DecoderConfig | HFLanguageConfig, Field(discriminator="kind")]
 VisionConfig = Annotated[
     ViTConfig | ResNetConfig | ModifiedResNetConfig | EfficientNetConfig | HFVisionConfig, Field(discriminator="kind")
 ]

@@ -77,14 +77,14 @@ class HFText(nn.Module):
         return TextOutput(_pooler_output(output, self.model), states)
 
 
-def model_from_config(config: dict[str, Any], *, pooler: bool, source: str) -> Any:
-    """The transformers model that a `config.json` describes, with random float32 weights.
+def model_from_config(config: dict[str, Any], *, pooler: bool, source: str, causal: bool = False) -> Any:
+    """The transformers model that a `config.json` describes, with random float32 weights; `causal` has a text head.
 
     Without `pooler`, a pooling layer that nobody would read is left out where the model can do without.
     Raises `InputError` naming `source` where transformers does not know the model type.
     """
     from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig, AutoModel  # takes seconds to import
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM  # takes seconds to import
 
     rest = dict(config)
     name = rest.pop("model_type", None)
@@ -92,6 +92,8 @@ def model_from_config(config: dict[str, Any], *, pooler: bool, source: str) -> A
         raise InputError(f"{source}: config has no 'model_type'; expected the content of a Hugging Face config.json")
     try:
         parsed = AutoConfig.for_model(name, **rest)
+        if causal:
+            return AutoModelForCausalLM.from_config(parsed, dtype=torch.float32)
         return encoder(lambda **options: AutoModel.from_config(parsed, dtype=torch.float32, **options), pooler=pooler)
     except (ValueError, TypeError, StrictDataclassError) as error:
         reason = " ".join(str(error).split())

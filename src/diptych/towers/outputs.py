@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jaxtyping import Bool, Float, Int
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 class VisionOutput(NamedTuple):
@@ -40,3 +42,64 @@ class TextTower(Protocol):
     width: int
 
     def forward(self, tokens: Int[Tensor, "B T"], token_mask: Bool[Tensor, "B T"]) -> TextOutput: ...
+
+
+@runtime_checkable
+class Cache(Protocol):
+    """What a language model keeps of the tokens that it has read, for each row of a batch."""
+
+    @property
+    def length(self) -> int:
+        """Positions that are kept."""
+        ...
+
+    def select(self, rows: Int[Tensor, "N"]) -> None:
+        """Go on with these rows of the batch, in this order, repeats allowed."""
+        ...
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A causal language model. Pictures may stand among its tokens as embeddings, and blocks between its layers."""
+
+    width: int
+    vocab_size: int
+
+    @property
+    def layers(self) -> nn.ModuleList: ...
+
+    def embed(self, tokens: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
+        """The tokens' embeddings, without positions."""
+        ...
+
+    def forward(
+        self,
+        x: Float[Tensor, "B S D"],
+        *,
+        mask: Bool[Tensor, "#B 1 #S M"] | None = None,
+        positions: Int[Tensor, "#B S"] | None = None,
+        cache: Any = None,
+        before: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> Float[Tensor, "B S D"]:
+        """Hidden states after the last norm.
+
+        Args:
+            x: embeddings, of tokens and of anything else.
+            mask: True where a position may look, over what is cached and `x`; None is the causal mask.
+            positions: of `x`; None counts on from what is cached.
+            cache: from `new_cache`; takes up `x`.
+            before: called before each layer with its number and its input; gives what the layer gets instead.
+        """
+        ...
+
+    def head_weight(self) -> Float[Tensor, "V D"]:
+        """The matrix that makes logits of hidden states."""
+        ...
+
+    def logits(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
+        """Scores of the next token before the softmax."""
+        ...
+
+    def new_cache(self, capacity: int = 64) -> Any:
+        """An empty cache (see `Cache`) with room for `capacity` positions at first."""
+        ...

@@ -1,0 +1,97 @@
+"""What every family that writes text shares: captions and answers from `read`, which gives it pictures and prompts.
+
+A family has a `processor` and
+
+    read(pictures, prompts) -> a `decoding.Source` with one row for each prompt,
+
+where `pictures[i]` are the pictures of prompt i, decoded by the processor, and `prompts[i]` its tokens, the start token
+first. It takes `caption` and `answer` from here as its methods.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from torch import Tensor
+
+from diptych.decoding import Source, Written, write
+from diptych.models.dual_encoder import field_of
+from diptych.processing import PairProcessor
+from diptych.types import Batch, Rejected, Reply
+
+Picture = np.ndarray
+"""uint8 H W 3."""
+
+CAPTION_TOKENS, ANSWER_TOKENS = 64, 16  # the longest reply
+
+
+@runtime_checkable
+class Speaks(Protocol):
+    """A family that writes text."""
+
+    processor: PairProcessor
+    takes_several: bool
+    """Whether a text may be about several pictures."""
+
+    def read(self, pictures: Sequence[Sequence[Picture]], prompts: Sequence[Sequence[int]]) -> Source: ...
+
+
+def caption(model: Speaks, pictures: Sequence[Picture]) -> list[Reply | Rejected]:
+    """A sentence about each picture, written greedily; the confidence is `Written.confidence`."""
+    prompts = model.processor.text.prompts([""] * len(pictures))
+    source = model.read([[picture] for picture in pictures], prompts)
+    return [_reply(model, text) for text in _write(model, source, CAPTION_TOKENS)]
+
+
+def answer(
+    model: Speaks,
+    pictures: Sequence[Sequence[Picture]],
+    questions: Sequence[str],
+    choices: Sequence[Sequence[str]] | None = None,
+) -> list[Reply | Rejected]:
+    """An answer to each question in the model's own words, written greedily; the confidence is `Written.confidence`."""
+    replies: list[Reply | Rejected] = [Reply("")] * len(questions)
+    fine = []
+    for i, some in enumerate(pictures):
+        if len(some) == 1 or (some and model.takes_several):
+            fine.append(i)
+        else:
+            replies[i] = Rejected("", "too many pictures", f"the model takes one, got {len(some)}")
+    if fine:
+        prompts = model.processor.text.prompts([questions[i] for i in fine])
+        source = model.read([pictures[i] for i in fine], prompts)
+        for i, text in zip(fine, _write(model, source, ANSWER_TOKENS)):
+            replies[i] = _reply(model, text)
+    return replies
+
+
+def stack(model: Any, pictures: Sequence[Picture]) -> Tensor:
+    """Decoded pictures as uint8 B C H W on the model's device."""
+    device = next(model.parameters()).device
+    batch = model.processor.collate([""] * len(pictures), [np.asarray(picture) for picture in pictures], None)
+    pixels: Tensor = batch.pixels.to(device)
+    return pixels
+
+
+def padded(model: Any, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """(tokens, mask) of prompts on the model's device."""
+    device = next(model.parameters()).device
+    tokens, mask = model.processor.text.padded([list(prompt) for prompt in prompts])
+    return tokens.to(device), mask.to(device)
+
+
+def targets(batch: Batch) -> Tensor:
+    """Which tokens a batch asks for: its target mask, or all tokens but the first."""
+    if batch.target_mask is not None:
+        return batch.target_mask
+    mask: Tensor = field_of(batch, "token_mask").clone()
+    mask[:, 0] = False
+    return mask
+
+
+def _write(model: Speaks, source: Source, most: int) -> list[Written]:
+    return write(source, end=model.processor.text.eos_id, most=most)
+
+
+def _reply(model: Speaks, text: Written) -> Reply:
+    return Reply(" ".join(model.processor.text.decode(text.tokens).split()), text.confidence)

@@ -1,0 +1,89 @@
+"""Next-token losses: cross-entropy over a vocabulary whose logits never stand whole in memory."""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+CHUNK = 1024  # tokens whose logits stand in memory at once
+
+
+def next_token(
+    hidden: Float[Tensor, "B T D"],
+    weight: Float[Tensor, "V D"],
+    tokens: Int[Tensor, "B T"],
+    target_mask: Bool[Tensor, "B T"],
+    *,
+    chunk: int = CHUNK,
+) -> Float[Tensor, ""]:
+    """The mean of -ln p(token | what comes before it) over the tokens that `target_mask` marks.
+
+    Args:
+        hidden: the state at each token; the state at t - 1 predicts token t, so the first token is never a target.
+        weight: the output matrix: logits = hidden weight^T.
+        tokens: what is read.
+        target_mask: True at tokens to be predicted.
+        chunk: tokens whose logits stand in memory at once.
+
+    Returns: nats a token; 0 where nothing is marked. Guessing gives `next_token_chance`.
+    """
+    marked = target_mask[:, 1:]
+    return cross_entropy(hidden[:, :-1][marked], weight, tokens[:, 1:][marked], chunk=chunk)
+
+
+def next_token_chance(vocab_size: int) -> float:
+    """The loss of a model that knows nothing: ln V."""
+    return math.log(vocab_size)
+
+
+def cross_entropy(
+    hidden: Float[Tensor, "N D"], weight: Float[Tensor, "V D"], targets: Int[Tensor, "N"], *, chunk: int = CHUNK
+) -> Float[Tensor, ""]:
+    """Mean of -ln softmax(hidden weight^T)[target], `chunk` rows at a time; 0 without rows.
+
+    The gradient is formed beside the loss, chunk by chunk, so that logits are computed once and never kept.
+    """
+    if torch.is_autocast_enabled(hidden.device.type):
+        dtype = torch.get_autocast_dtype(hidden.device.type)
+        hidden, weight = hidden.to(dtype), weight.to(dtype)
+    if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
+        loss: Tensor = _ChunkedCrossEntropy.apply(hidden, weight, targets, chunk)  # type: ignore[no-untyped-call]
+        return loss
+    total = hidden.new_zeros((), dtype=torch.float32)
+    for start in range(0, len(hidden), chunk):
+        logits = (hidden[start : start + chunk] @ weight.t()).float()
+        total += torch.nn.functional.cross_entropy(logits, targets[start : start + chunk], reduction="sum")
+    return total / max(len(hidden), 1)
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """d loss / d logits = (softmax - onehot) / N, so that both gradients are one more product each."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
+        count = max(len(hidden), 1)
+        total = hidden.new_zeros((), dtype=torch.float32)
+        to_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        to_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        for start in range(0, len(hidden), chunk):
+            rows, wanted = hidden[start : start + chunk], targets[start : start + chunk, None]
+            logits = (rows @ weight.t()).float()
+            log_norm = logits.logsumexp(dim=1, keepdim=True)
+            total += (log_norm - logits.gather(1, wanted)).sum()
+            grad = logits.sub_(log_norm).exp_()
+            grad.scatter_add_(1, wanted, torch.full_like(log_norm, -1.0))
+            grad = grad.mul_(1 / count).to(hidden.dtype)
+            if to_hidden is not None:
+                torch.mm(grad, weight, out=to_hidden[start : start + chunk])
+            if to_weight is not None:
+                to_weight += grad.t() @ rows
+        ctx.save_for_backward(to_hidden, None if to_weight is None else to_weight.to(weight.dtype))
+        return total / count
+
+    @staticmethod
+    def backward(ctx: Any, pulled: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        to_hidden, to_weight = ctx.saved_tensors
+        scaled = [None if grad is None else grad * pulled.to(grad.dtype) for grad in (to_hidden, to_weight)]
+        return scaled[0], scaled[1], None, None
