@@ -11,7 +11,7 @@ import pytest
 from chat_server import ChatServer
 
 from diptych import tasks
-from diptych.models import endpoint_http, load
+from diptych.models import endpoint_http, load, save
 from diptych.models.endpoint import CAPTION, Endpoint
 from diptych.types import AnswersQuestions, DualEncoder, InputError, WritesCaptions
 
@@ -287,6 +287,12 @@ def test_addresses_that_are_wrong(address: str, message: str) -> None:
     with pytest.raises(InputError) as caught:
         load(address)
     assert message in str(caught.value) and KEY not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_it_cannot_be_saved(server: ChatServer, tmp_path: Any) -> None:
+    with pytest.raises(InputError, match="model=tiny: expected a model of a Diptych family to save"):
+        save(model(server), tmp_path / "m")
+    assert not (tmp_path / "m").exists()
 
 
 def test_the_wire_is_plain_json(server: ChatServer) -> None:

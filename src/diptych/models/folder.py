@@ -24,18 +24,25 @@ IN_RUN = "model"
 """The folder of the saved model in a run folder."""
 
 
-def save(model: nn.Module, to: Path, card: Mapping[str, Any] | str | None = None) -> Path:
-    """Write `model` to the folder `to`; a write that is cut short leaves no half model where there was none."""
-    facts: Any = model
+def save(model: Any, to: Path, card: Mapping[str, Any] | str | None = None) -> Path:
+    """Write `model` to the folder `to`; a write that is cut short leaves no half model where there was none.
+
+    Raises `InputError` for a model of no family of ours: a checkpoint of another library, a chat server.
+    """
+    if not hasattr(model, "VERSION"):
+        name = getattr(model, "address", "") or type(model).__name__
+        raise InputError(
+            f"model {name}: expected a model of a Diptych family to save; what stays elsewhere is loaded from there"
+        )
     family = models.family_name(type(model))
     text = card if isinstance(card, str) else render(model, family, card or {})
-    config = {"family": family, "version": facts.VERSION, "config": as_dict(facts.config)}
+    config = {"family": family, "version": model.VERSION, "config": as_dict(model.config)}
     partial = to.with_name(f".{to.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_file(separate(model.state_dict()), partial / WEIGHTS, metadata={"format": "pt"})
-    if facts.processor is not None:
-        facts.processor.save(partial)
+    if model.processor is not None:
+        model.processor.save(partial)
     (partial / CARD).write_text(text, encoding="utf-8")
     (partial / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     move_into_place(partial, to)
