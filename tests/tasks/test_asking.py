@@ -244,6 +244,7 @@ CALLS = [
     (lambda: tasks.answer(Speaker(), [picture("red")], ["?"], "yes"), "choices: expected a list of texts"),
     (lambda: tasks.answer(Speaker(), [picture("red")], ["?"], ["a", "a"]), "expected texts that differ"),
     (lambda: tasks.caption(Speaker(), "photo.jpg"), "got a single one"),
+    (lambda: tasks.match(Toy(), [picture("red")], [["a"]], batch_size=0), "batch_size: expected at least 1, got 0"),
     (lambda: tasks.caption(SimpleNamespace(caption=lambda pictures: []), [picture("red")]), "gave 0 results for 1"),
 ]
 

@@ -149,6 +149,8 @@ def _text_rows(
 ) -> Float[np.ndarray, "N D"]:
     if isinstance(texts, str):
         raise InputError(f"texts: expected a list of texts, got the text {texts[:40]!r}")
+    if batch_size < 1:
+        raise InputError(f"batch_size: expected at least 1, got {batch_size}")
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     vectors: Float[np.ndarray, "N D"] | None = None
     with ready(model, device) as place:
