@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from planted import Answerer, BagOfWords, Oracle, Planted, words_of
 
 from diptych.data import open_dataset
+from diptych.data.store import DatasetWriter
 from diptych.evaluation.health import claims, nonsense, perturb, spurious, unseen, word_order, worlds
 from diptych.evaluation.health.blind import blind_hits
 from diptych.evaluation.health.calibration import Sure, _row
@@ -211,6 +213,16 @@ def test_questions_about_one_picture_are_no_independent_evidence(planted: Plante
     together, apart = (_row(one, rng()).estimate for one in sure)
     assert together is not None and apart is not None
     assert together.high - together.low > 2.5 * (apart.high - apart.low)
+
+
+def test_data_in_order_of_kinds_is_not_judged_by_its_first_kind(planted: Planted, tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path / "d") as writer:
+        for i, sample in enumerate(planted.data.take(range(80), worlds.WANTED)):
+            wrong = [replace(negative, kind="first" if i < 40 else "second") for negative in sample.negatives]
+            writer.write(replace(sample, negatives=wrong))
+    rows = examined(Oracle(planted.world), str(tmp_path / "d"), n=40, tests=("word-order",))
+    numbers = {name: row.estimate.n for (_, name), row in rows.items() if row.estimate is not None}
+    assert set(numbers) == {"first", "second"} and all(n > 10 for n in numbers.values())
 
 
 def test_bad_input_is_one_sentence(planted: Planted) -> None:

@@ -104,7 +104,7 @@ def _row(
     if judged.sum() < LEAST:
         needs = f"at least {LEAST} pictures that it can judge in every version"
         return replace(not_judged(TEST, name, needs), left_out=left_out)
-    hits, fall, choices = hits[judged], fall[judged], [choices[i] for i in np.flatnonzero(judged)]
+    hits, fall, choices = hits[judged], fall[judged], [choices[i] for i in np.flatnonzero(judged).tolist()]
     guessing = lead.chance or 0.0
     lost = mean_interval(fall, rng)
     beyond = mean_interval(fall - 0.5 * (hits[:, 0] - guessing), rng)  # what is lost more than half of the lead

@@ -96,7 +96,8 @@ def check_health(
         data: `scenes:...`, whose dials are turned where a test needs it, or any dataset with `negatives`, `objects`,
             `questions` or captions.
         name: what the model is called on the page.
-        n: samples of `data` that are used, from the first on.
+        n: samples that are used: the first ones of a generated world, of other data some drawn by `seed` (ARO has one
+            kind after the other).
         held_out: combinations that the model was trained without, as in the dial of `scenes`: "yellow cone,blue cube".
         tests: which of `TESTS`.
 
@@ -110,10 +111,13 @@ def check_health(
         raise InputError(f"n: expected 1 or more samples, got {n}")
     if not can_match(model) and not isinstance(model, WritesCaptions):
         raise InputError(f"model {name}: expected one that compares pictures with texts, answers or writes captions")
-    samples = [sample for sample in data.take(range(min(n, len(data))), WANTED) if sample.images]
+    dials, rows = dials_of_world(data), list(range(min(n, len(data))))
+    if dials is None:
+        rows = sorted(np.random.default_rng([seed, len(TESTS)]).permutation(len(data))[:n].tolist())
+    samples = [sample for sample in data.take(rows, WANTED) if sample.images]
     if not samples:
         raise InputError(f"{data.name}: expected samples with pictures")
-    dials, count = dials_of_world(data), len(samples)
+    count = len(samples)
     third = max(count // 3, 1)
     steps: dict[str, list[Callable[..., list[Finding]]]] = {
         "word-order": [partial(word_order, model, samples)],
