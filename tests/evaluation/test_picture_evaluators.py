@@ -135,6 +135,26 @@ def test_odd_detections(tmp_path):
             evaluate_detect(Finder({"red": [lost]}), data.select([0]))
 
 
+def test_expressions_without_an_answer_are_left_out(tmp_path):
+    nan = Detection("the cat", math.nan, CAT)
+    judged = evaluate_detect(
+        Finder({**RIGHT, "blue": [Detection("cat", 0.9, DOG), nan]}), dataset(tmp_path / "d", TRUTH[:2])
+    )
+    assert judged.left_out() == {"box or score is no number": 1} and judged.estimates["detect/ap"].n == 2
+    assert judged.estimates["detect/referring@0.5"][:1] == (1.0,) and judged.estimates["detect/referring@0.5"].n == 1
+
+    class Busy(Finder):
+        def detect(self, pictures, names):
+            return (
+                [Rejected("", "server error")] * len(pictures)
+                if names == ["the cat"]
+                else super().detect(pictures, names)
+            )
+
+    judged = evaluate_detect(Busy(RIGHT), dataset(tmp_path / "e", TRUTH[:2]))
+    assert judged.left_out() == {"server error": 1} and judged.estimates["detect/referring@0.5"].n == 1
+
+
 def test_detection_refusals(tmp_path):
     data = dataset(tmp_path / "d", TRUTH)
     with pytest.raises(InputError, match="objects: no sample has one with a box"):

@@ -19,6 +19,7 @@ from diptych.evaluation.metrics.referring import box_iou
 from diptych.types import Detection, InputError, Object, Rejected, Sample
 
 HIT = 0.5  # IoU from which a box meets another
+NO_NUMBER = "box or score is no number"
 SHOWN = 10  # detections of a picture, the surest, that a person is shown
 
 Corners = tuple[float, float, float, float]
@@ -52,11 +53,11 @@ def evaluate_detect(
     detected = detect(model, dataset, names, batch_size=batch_size, device=device, progress=progress)
     rejected, kept, found = list(detected.rejected), list[int](), list[Sequence[Detection]]()
     for row, some in zip(detected.kept, detected.found):
-        if all(np.isfinite([one.score, *one.box]).all() for one in some):
+        if _finite(some):
             kept.append(row)
             found.append(some)
         else:
-            rejected.append(Rejected(samples[row].id, "box or score is no number"))
+            rejected.append(Rejected(samples[row].id, NO_NUMBER))
     if not any(_countable(thing) for row in kept for thing in samples[row].objects):
         raise none_left(dataset.name, "pictures with boxes", len(samples), rejected)
     truth = coco_truth([samples[row] for row in kept], names)
@@ -65,7 +66,7 @@ def evaluate_detect(
     matches = replace(match_detections(truth, results), images=np.array(kept))  # rows, to compare with other models
     estimates = {f"detect/{name}": estimate for name, estimate in average_precision_intervals(matches, rng).items()}
     values = {}
-    cases = _refer(model, dataset, samples, kept, batch_size, device)
+    cases, lost = _refer(model, dataset, samples, kept, batch_size, device)
     if cases:
         hits = [case.score >= HIT for case, _ in cases]
         value = Values.of([case.row for case, _ in cases], [unit for _, unit in cases], hits)
@@ -79,7 +80,7 @@ def evaluate_detect(
         estimates,
         values,
         [case for case, _ in cases] + [case for case in pictures if case is not None],
-        rejected,
+        rejected + lost,
         {},
         Predictions("detections_results.json", coco_results(ids, found, names)),
         [
@@ -143,29 +144,39 @@ def _countable(thing: Object) -> bool:
     return thing.box is not None and thing.kind == "thing"
 
 
+def _finite(found: Sequence[Detection]) -> bool:
+    return all(np.isfinite([one.score, *one.box]).all() for one in found)
+
+
 def _refer(
     model: Any, dataset: Dataset, samples: Sequence[Sample], rows: Sequence[int], batch_size: int, device: str
-) -> list[tuple[Case, int]]:
-    """Of each expression that refers to one box: its IoU with the surest detection, and its number in the sample."""
+) -> tuple[list[tuple[Case, int]], list[Rejected]]:
+    """Of each expression that refers to one box: its IoU with the surest detection, and its number in the sample.
+
+    And the expressions that the model gave nothing for, or no numbers.
+    """
     from diptych.tasks.detect import detect
 
     by_phrase: dict[str, list[tuple[int, int, Corners]]] = {}
     for row in rows:
         for unit, (phrase, box) in enumerate(_expressions(samples[row])):
             by_phrase.setdefault(phrase, []).append((row, unit, box))
-    cases = []
+    cases, rejected = [], list[Rejected]()
     for phrase, some in by_phrase.items():
         pictures = dataset.select([row for row, _, _ in some])
         found = detect(model, pictures, [phrase], batch_size=batch_size, device=device)
+        rejected += found.rejected
         for i, boxes in zip(found.kept, found.found):
             row, unit, box = some[i]
-            boxes = [one for one in boxes if np.isfinite([one.score, *one.box]).all()]
+            if not _finite(boxes):
+                rejected.append(Rejected(samples[row].id, NO_NUMBER))
+                continue
             best = max(boxes, key=lambda one: one.score, default=None)
             overlap = 0.0 if best is None else float(box_iou([best.box], [box])[0])
             said, sure = ("nothing", None) if best is None else ("the box “found”", best.score)
             things = [Object("true", box)] if best is None else [Object("found", best.box), Object("true", box)]
             cases.append((Case(row, overlap, phrase, said, "", sure, things), unit))
-    return sorted(cases, key=lambda case: (case[0].row, case[1]))
+    return sorted(cases, key=lambda case: (case[0].row, case[1])), rejected
 
 
 def _expressions(sample: Sample) -> list[tuple[str, Corners]]:
