@@ -9,7 +9,7 @@ Shape letters, used in every tensor annotation of the project:
 | H, W   | height and width in pixels, or cells    | P      | image patches or grid cells          |
 | D      | width of an embedding or a hidden state | V      | vocabulary                           |
 | N, M   | images and texts that are compared      | K      | kept entries, neighbours, classes    |
-| R      | texts that are being written            |        |                                      |
+| R      | texts that are being written            | L      | layers                               |
 
 A mask is boolean and `True` means "keep". This module imports no torch, so that reading data stays light.
 """
