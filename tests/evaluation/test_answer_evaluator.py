@@ -125,6 +125,14 @@ def test_chance_of_choices_that_are_all_worth_something(tmp_path):
     assert found.value == pytest.approx(2 / 3) and found.chance == pytest.approx((1.9 / 4 + 2 / 3 + 0) / 3)
 
 
+def test_questions_about_one_picture_tell_nothing_of_others(tmp_path):
+    questions = [Question("is it?", ["yes"]), Question("colour?", ["red"]), Question("how many?", ["3"])]
+    found = evaluate_answer(Speaker(SAID), dataset(tmp_path / "d", [asked("a", *questions)])).estimates
+    assert found["answer/accuracy"].value == pytest.approx(1 / 3) and np.isnan(found["answer/accuracy"].low)
+    assert np.isnan(found["answer/ece"].high)
+    assert found["answer/confidence_auroc"][:3] == (1, pytest.approx(0.025), 1)  # as if the picture were right or wrong
+
+
 def test_refusals(tmp_path):
     data = world(tmp_path / "d")
     with pytest.raises(InputError, match="questions: no sample has one that can be answered"):

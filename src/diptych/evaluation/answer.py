@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from diptych.data.store import Dataset
 from diptych.evaluation.judged import Case, Judged, Predictions, Values, none_left, number
 from diptych.evaluation.metrics.calibration import auroc, expected_calibration_error
-from diptych.evaluation.metrics.intervals import RESAMPLES, bootstrap, mean_interval, share
+from diptych.evaluation.metrics.intervals import RESAMPLES, bootstrap, share, share_interval
 from diptych.evaluation.metrics.vqa import exact_match, vqa_accuracy
 from diptych.types import AnswersQuestions, Estimate, InputError, Question, Reply
 
@@ -136,7 +136,7 @@ def _estimates(
     rows, units = np.array([one.row for one in asked]), np.array([one.unit for one in asked])
     values = {name: Values(rows[some], units[some], right[some]) for name, some in chosen.items()}
     estimates = {
-        name: mean_interval(v.numbers, rng, groups=v.rows, chance=float(blind[chosen[name]].mean()))
+        name: share_interval(v.numbers, rng, v.rows, chance=float(blind[chosen[name]].mean()))
         for name, v in values.items()
     }
     told = np.array([c for c in confidence if c is not None])

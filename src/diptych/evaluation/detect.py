@@ -14,7 +14,7 @@ from diptych.data.store import Dataset
 from diptych.evaluation.judged import Case, Judged, Predictions, Values, none_left, number
 from diptych.evaluation.metrics.detection import average_precision
 from diptych.evaluation.metrics.detection_intervals import average_precision_intervals, match_detections
-from diptych.evaluation.metrics.intervals import mean_interval
+from diptych.evaluation.metrics.intervals import share_interval
 from diptych.evaluation.metrics.referring import box_iou
 from diptych.types import Detection, InputError, Object, Rejected, Sample
 
@@ -71,7 +71,7 @@ def evaluate_detect(
         hits = [case.score >= HIT for case, _ in cases]
         value = Values.of([case.row for case, _ in cases], [unit for _, unit in cases], hits)
         values["detect/referring@0.5"] = value
-        estimates["detect/referring@0.5"] = mean_interval(value.numbers, rng, groups=value.rows)
+        estimates["detect/referring@0.5"] = share_interval(value.numbers, rng, value.rows)
     pictures = [_case(row, samples[row], some) for row, some in zip(kept, found)]
     score = average_precision(truth, results)
     ids = [number(id) for id in dataset.select(kept).ids]

@@ -15,7 +15,7 @@ import numpy as np
 
 from diptych.data.store import Dataset
 from diptych.evaluation.judged import Case, Judged, Values, none_left
-from diptych.evaluation.metrics.intervals import mean_interval
+from diptych.evaluation.metrics.intervals import mean_interval, share_interval
 from diptych.evaluation.metrics.retrieval import TIE
 from diptych.tasks.match import match
 from diptych.types import InputError, Sample
@@ -74,7 +74,7 @@ def evaluate_match(
             [asked[i].row for i in some], [asked[i].unit for i in some], [cases[i].score for i in some]
         )
         guessing = float(np.mean([1 / (1 + len(asked[i].wrong)) for i in some]))
-        estimates[name] = mean_interval(values[name].numbers, rng, groups=values[name].rows, chance=guessing)
+        estimates[name] = share_interval(values[name].numbers, rng, values[name].rows, chance=guessing)
     for name, value in _winoground(samples, scored).items():
         values[name] = value
         estimates[name] = mean_interval(value.numbers, rng, chance=WINOGROUND[name])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from diptych.data import masks
 from diptych.data.store import Dataset
 from diptych.evaluation.judged import Case, Judged, Sums, Values, none_left
-from diptych.evaluation.metrics.intervals import bootstrap_of_sums, mean_interval, share
+from diptych.evaluation.metrics.intervals import bootstrap_of_sums, share, share_interval
 from diptych.evaluation.metrics.segmentation import confusion, iou_counts, iou_of_sums, mask_iou, mean_iou
 from diptych.tasks.segment import segment
 from diptych.types import InputError, Mask, Object, Rejected, Sample
@@ -88,7 +88,7 @@ def evaluate_segment(
         for name, numbers in (("referring_iou", overlaps), ("referring@0.5", overlaps >= HIT)):
             value = Values.of([case.row for case, _ in cases], [unit for _, unit in cases], numbers)
             values[f"segment/{name}"] = value
-            estimates[f"segment/{name}"] = mean_interval(value.numbers, rng, groups=value.rows)
+            estimates[f"segment/{name}"] = share_interval(value.numbers, rng, value.rows)
     pictures = [
         Case(row, float(mean_iou(table)), "all classes", _shares(table, 0, names), _shares(table, 1, names))
         for row, table in tables.items()

@@ -117,6 +117,13 @@ def share(estimate: Estimate, samples: int | None = None) -> Estimate:
     return estimate._replace(low=low, high=high)
 
 
+def share_interval(
+    values: ArrayLike, rng: np.random.Generator, groups: ArrayLike, *, chance: float | None = None
+) -> Estimate:
+    """`mean_interval` of numbers from 0 to 1 in groups; of questions about one picture alone nothing is known: NaN."""
+    return share(mean_interval(values, rng, groups=groups, chance=chance), len(np.unique(groups)))
+
+
 def class_mean_interval(
     hits: ArrayLike,
     classes: ArrayLike,
