@@ -1,8 +1,15 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from scene_english import MEANING, Unreadable, list_is_true, standing_is_true, word_bag, world
 
+from diptych.data.scenes.describe import describe
+from diptych.data.scenes.dials import Dials, dials_of
+from diptych.data.scenes.sampling import sample_scene
+from diptych.types import InputError
+
+DIALS = Dials(seed=3)
 SENTENCES = ("attributes swapped", "relation reversed")
 SHUFFLES = (
     "nouns and adjectives shuffled",
@@ -66,3 +73,22 @@ def test_shuffles_move_what_they_say():
 def test_most_scenes_have_one_of_each_kind(kind, least):
     found = Counter(n.kind for _, said in world(1500) for n in said.negatives)
     assert least * 1500 < found[kind] <= 1500
+
+
+def test_detail_keeps_some_captions_and_their_negatives() -> None:
+    whole = [describe(sample_scene(DIALS, i), DIALS, i) for i in range(40)]
+    for text, kept in (("5", [4]), ("4-5", [3, 4]), ("3-4", [2, 3])):
+        dials = replace(DIALS, detail=text)
+        for i, all_of_it in enumerate(whole):
+            some = describe(sample_scene(dials, i), dials, i)
+            assert some.captions == [all_of_it.captions[k] for k in kept]
+            assert some.questions == all_of_it.questions
+            about = [(one.text, all_of_it.captions[one.of]) for one in all_of_it.negatives if one.of in kept]
+            assert [(one.text, some.captions[one.of]) for one in some.negatives] == about
+    assert any(describe(sample_scene(DIALS, i), replace(DIALS, detail="3-4"), i).negatives for i in range(40))
+
+
+@pytest.mark.parametrize("options", [{"detail": "6"}, {"detail": "0-3"}, {"detail": "5", "task": "pairs"}])
+def test_details_that_are_none_are_refused(options: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="detail: expected"):
+        dials_of(options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from diptych.data.scenes.captions import captions_of
 from diptych.data.scenes.dials import Dials
 from diptych.data.scenes.labels import Described
@@ -24,7 +26,10 @@ def describe(scene: Scene, dials: Dials, index: int) -> Described:
     questions, regions, relations = questions_of(facts, random), regions_of(facts, random), relations_of(facts)
     captions, standing = captions_of(facts, random)
     negatives = negatives_of(facts, captions, standing, random)
-    if random.random() < dials.noise:  # drawn last: whatever the noise, all other labels stay the same
+    noisy = random.random() < dials.noise  # drawn last: whatever the noise, all other labels stay the same
+    if noisy:
         other = Facts(sample_scene(dials, index, "another scene"))
-        return Described(captions_of(other, random)[0], questions, [], regions, relations, True)
-    return Described(captions, questions, negatives, regions, relations)
+        captions, negatives = captions_of(other, random)[0], []
+    low, high = dials.details
+    kept = [replace(one, of=one.of - low + 1) for one in negatives if low <= one.of + 1 <= high]
+    return Described(captions[low - 1 : high], questions, kept, regions, relations, noisy)

@@ -16,6 +16,7 @@ from diptych.data.scenes.world import ATTRIBUTES, BACKGROUNDS, VALUES
 from diptych.types import InputError
 
 MOST_THINGS = 10
+MOST_DETAIL = 5  # captions of a scene, each telling more than the one before
 LEAST_LEFT = 0.001  # of all things that could be drawn, when some are held out: they are drawn again and again
 
 Combination = dict[str, str]  # attribute -> value; a thing has it if all of them fit
@@ -35,6 +36,8 @@ class Dials:
         bias: how strongly the two attributes of `bias_kind` go together: with this probability the second is decided by
             the first, otherwise it is drawn on its own.
         bias_kind: two attributes, "color-shape", or an attribute and the ground, "color-background".
+        detail: which of a scene's captions its sample has, from the gist, 1, to everything, 5; "4-5" or "5". Only with
+            `task` "scene".
         held_out: combinations of attribute values with commas, "yellow cone,blue cube". No thing has one of them where
             `split` is train or val; in each scene of the test split at least one thing does.
         split: also part of the seed, so that the scenes of two splits differ.
@@ -52,6 +55,7 @@ class Dials:
     noise: Annotated[float, Field(ge=0, le=1)] = 0.0
     bias: Annotated[float, Field(ge=0, le=1)] = 0.0
     bias_kind: str = "color-shape"
+    detail: str = "1-5"
     held_out: str = ""
     split: Literal["train", "val", "test"] = "train"
     style: Literal["photo", "flat", "sketch", "mixed"] = "photo"
@@ -62,7 +66,9 @@ class Dials:
 
     def __post_init__(self) -> None:
         """Raise `InputError` where the text of an option says nothing, or the task has no use for it."""
-        _ = self.counts, self.bias_pair, self.combinations
+        _ = self.counts, self.bias_pair, self.combinations, self.details
+        if self.detail != "1-5" and self.task != "scene":
+            raise InputError(f"detail: expected 1-5 with task={self.task}, only samples of task=scene have captions")
         if self.noise and self.task != "scene":
             raise InputError(f"noise: expected 0 with task={self.task}, only samples of task=scene have wrong captions")
         if self.task == "robot" and self.counts[1] < 2:
@@ -75,11 +81,12 @@ class Dials:
     @cached_property
     def counts(self) -> tuple[int, int]:
         """The least and the greatest number of things."""
-        found = re.fullmatch(r"(\d+)(?:-(\d+))?", self.objects)
-        low, high = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
-        if not 1 <= low <= high <= MOST_THINGS:
-            raise InputError(f"objects: expected a number or a range like 3-6 within 1-{MOST_THINGS}: '{self.objects}'")
-        return low, high
+        return _range("objects", self.objects, "3-6", MOST_THINGS)
+
+    @cached_property
+    def details(self) -> tuple[int, int]:
+        """The captions that tell least and most."""
+        return _range("detail", self.detail, "4-5", MOST_DETAIL)
 
     @cached_property
     def bias_pair(self) -> tuple[str, str]:
@@ -123,6 +130,14 @@ def dials_of(options: Mapping[str, str], source: str = "scenes") -> Dials:
         if name not in known:
             raise InputError(f"{source}: no option '{name}'; it has {', '.join(known)}")
     return parse(Dials, options, source)
+
+
+def _range(name: str, text: str, example: str, most: int) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+    low, high = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 1 <= low <= high <= most:
+        raise InputError(f"{name}: expected a number or a range like {example} within 1-{most}: '{text}'")
+    return low, high
 
 
 def values_of(attribute: str) -> tuple[str, ...]:
