@@ -117,6 +117,24 @@ def test_the_sigmoid_loss_gives_probabilities(tmp_path: Path, pictures: list[Ima
         load(tmp_path / "other").probabilities(torch.zeros(1))
 
 
+def test_the_scale_of_align_and_of_siglip_is_that_of_their_logits(tmp_path: Path, pictures: list[Image.Image]) -> None:
+    for make, name, value, scale in ((align, "temperature", 0.25, 4.0), (siglip, "logit_scale", 5.0, np.exp(5.0))):
+        (tmp_path / name).mkdir()
+        theirs = make(tmp_path / name)
+        with torch.no_grad():
+            getattr(theirs, name).fill_(value)
+        theirs.save_pretrained(tmp_path / name)
+        ours = load(tmp_path / name)
+        assert similarity_scale(ours) == pytest.approx(scale)
+        inputs = ours.processor.collate(["0"] * 3, [ours.processor.decode_image(one) for one in pictures], TEXTS)
+        mask = inputs.token_mask.long() if make is align else None  # SigLIP was trained without one
+        with torch.no_grad():
+            logits = theirs(input_ids=inputs.tokens, pixel_values=inputs.pixels, attention_mask=mask)
+        cosines = diptych.embed_images(ours, pictures, precision="fp32") @ diptych.embed_texts(ours, TEXTS).T
+        bias = float(theirs.logit_bias.detach()) if make is siglip else 0.0
+        np.testing.assert_allclose(scale * cosines + bias, logits.logits_per_image, atol=0.01 * scale)
+
+
 def test_embed_search_classify_evaluate_and_match(tmp_path: Path) -> None:
     """What takes a dual encoder takes this one."""
     (tmp_path / "m").mkdir()

@@ -87,13 +87,16 @@ def class_embeddings(
 def similarity_scale(model: Any) -> float:
     """What cosines are multiplied by before the softmax over classes.
 
-    It is exp(t) of the temperature t that the model learnt, its parameter named `logit_scale`, at most 100 as in CLIP's
-    training; for a model without one (ASIF) it is `SCALE`, and the probabilities are then a ranking on a 0-1 scale and
-    not calibrated.
+    It is exp(t) of the t that the model learnt, its parameter named `logit_scale`: at most 100 as in CLIP's training,
+    without a bound beside a `logit_bias`, as in SigLIP's. Of ALIGN's `temperature` it is 1 / t. For a model without any
+    (ASIF) it is `SCALE`, and the probabilities are then a ranking on a 0-1 scale and not calibrated.
     """
     named = model.named_parameters() if isinstance(model, nn.Module) else ()
-    learnt = next((value for name, value in named if name.rpartition(".")[2] == "logit_scale"), None)
-    return SCALE if learnt is None else min(SCALE, math.exp(float(learnt.detach())))
+    learnt = {name.rpartition(".")[2]: value for name, value in reversed(list(named))}
+    if "logit_scale" in learnt:
+        scale = math.exp(float(learnt["logit_scale"].detach()))
+        return scale if "logit_bias" in learnt else min(SCALE, scale)
+    return 1 / float(learnt["temperature"].detach()) if "temperature" in learnt else SCALE
 
 
 def classify(
