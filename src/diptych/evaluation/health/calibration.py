@@ -65,6 +65,7 @@ def _row(sure: Sure, rng: np.random.Generator) -> Finding:
         return expected_calibration_error(confidence[some], right[some], bins=BINS)
 
     error = bootstrap(error_of, len(right), rng, groups=sure.rows)
+    error = error._replace(low=max(error.low, 0.0))
     floor = [
         expected_calibration_error(confidence, (rng.random(len(right)) < confidence).astype(float), bins=BINS)
         for _ in range(TOLD)

@@ -44,7 +44,8 @@ def robustness(
     kept = [row for row, picture in enumerate(clean) if picture is not None]
     choices = among_others([samples[row] for row in kept], AMONG, rng)
     if len(choices) < LEAST:
-        return [not_judged(TEST, name, f"at least {LEAST} samples with captions") for name in names]
+        needs = f"at least {LEAST} samples with captions among the half that it takes (--n)"
+        return [not_judged(TEST, name, needs) for name in names]
     pictures = [clean[row] for row in kept]
     clean_run = choose(model, pictures, choices, **settings)
     first = _in_place(clean_run, choices)
