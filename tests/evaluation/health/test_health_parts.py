@@ -125,9 +125,16 @@ def test_words_that_decline() -> None:
         "I don’t see it.",
     ):
         assert nonsense.declines(text), text
-    for text in ("There’s no red cube.", "No red cube is visible.", "I cannot say", "No cars in the picture"):
+    for text in (
+        "There’s no red cube.",
+        "No red cube is visible.",
+        "I cannot say",
+        "No cars in the picture",
+        "It shows no car.",
+        "No idea",
+    ):
         assert nonsense.declines(text), text
-    for text in ("red", "3", "a cube", "yes", "northern lights", "no"):
+    for text in ("red", "3", "a cube", "yes", "northern lights", "no", "no, it is red"):
         assert not nonsense.declines(text), text
 
 

@@ -24,7 +24,7 @@ HALF = 0.5
 DECLINES = re.compile(
     r"\b(un)?answerable\b|\bunsuitable\b|\bunknown\b|\bnone\b|\bnothing\b|\bno such\b|\bn/a\b"
     r"|\b(not|cannot|can't|don't|doesn't|isn't|aren't|there is no|there's no|there are no)\b"
-    r"|\bno [\w -]+ (is|are|in|visible|present|shown|here)\b",
+    r"|^no \w|\b(shows?|see|contains?|has|have) no\b|\bno [\w -]+ (is|are|in|visible|present|shown|here)\b",
     re.IGNORECASE,
 )
 """Words by which an answer says that the question does not fit the picture."""
