@@ -29,9 +29,10 @@ class Attention(nn.Module):
     Four separate projections, as most public checkpoints store them.
 
     Args:
-        width: width of the queries and of all heads together; a multiple of `heads`.
+        width: width of the queries and, without `head_width`, of all heads together: then a multiple of `heads`.
         kv_heads: heads of keys and values, each shared by as many heads of queries (Ainslie et al. 2023); a divisor of
             `heads`, which is the default.
+        head_width: width of one head, where it is not `width // heads`.
         memory_width: width of the memory, where it differs.
         output_width: width of what comes out, where it differs.
         bias: whether the projections have one.
@@ -44,6 +45,7 @@ class Attention(nn.Module):
         heads: int,
         *,
         kv_heads: int | None = None,
+        head_width: int | None = None,
         memory_width: int | None = None,
         output_width: int | None = None,
         bias: bool = True,
@@ -53,11 +55,12 @@ class Attention(nn.Module):
         self.heads = heads
         self.kv_heads = kv_heads or heads
         self.dropout = dropout
-        kv_width = width // heads * self.kv_heads
-        self.q_proj = nn.Linear(width, width, bias=bias)
+        head_width = head_width or width // heads
+        kv_width = head_width * self.kv_heads
+        self.q_proj = nn.Linear(width, head_width * heads, bias=bias)
         self.k_proj = nn.Linear(memory_width or width, kv_width, bias=bias)
         self.v_proj = nn.Linear(memory_width or width, kv_width, bias=bias)
-        self.out_proj = nn.Linear(width, output_width or width, bias=bias)
+        self.out_proj = nn.Linear(head_width * heads, output_width or width, bias=bias)
 
     def forward(
         self,

@@ -33,3 +33,18 @@ def prefix(lengths: Int[Tensor, "B"], length: int) -> Bool[Tensor, "B 1 S S"]:
     """
     in_prefix = torch.arange(length, device=lengths.device) < lengths[:, None]
     return causal(length, lengths.device) | padding(in_prefix)
+
+
+def media(times: Int[Tensor, "B S"], count: int, vectors: int) -> Bool[Tensor, "B 1 S M"]:
+    """Each token sees the vectors of one picture only, the last before it (Alayrac et al. 2022, section 2.3).
+
+    `times[b, s]` is the number of the last picture at or before token s, from 1; a token before any sees nothing. A row
+    has `count` pictures of `vectors` vectors each. With 2 pictures of 2 vectors and times 0 1 1 2:
+
+    0 0 0 0
+    1 1 0 0
+    1 1 0 0
+    0 0 1 1
+    """
+    numbers = torch.arange(1, count + 1, device=times.device).repeat_interleave(vectors)
+    return (times[:, :, None] == numbers)[:, None]
