@@ -102,6 +102,22 @@ def test_the_same_question_is_paid_for_once(server: ChatServer) -> None:
     assert len(server.bodies) == 5, "another picture, text or model is another question"
 
 
+def test_the_same_question_in_one_batch_is_asked_once(server: ChatServer) -> None:
+    server.delay = 0.02
+    ours = model(server)
+    found = tasks.answer(ours, [square("red")] * 6, ["which?"] * 6, [["red", "blue"]] * 3 + [["red"]] * 3)
+    assert [reply.text for reply in found.replies] == ["red"] * 6 and len(server.bodies) == 2
+    assert ours.usage.requests == 2
+
+
+def test_a_server_that_counts_no_tokens_is_said(server: ChatServer) -> None:
+    uncounted = server.answer
+    server.answer = lambda body: {"choices": uncounted(body)["choices"], "usage": None}  # type: ignore[method-assign]
+    ours = model(server, price_in=1)
+    tasks.caption(ours, [square("red")])
+    assert str(ours.usage).endswith("cost 0.0000 (the server did not count the tokens of 1)")
+
+
 def test_other_weights_behind_the_same_name_are_asked_anew(server: ChatServer) -> None:
     tasks.caption(model(server), [square("red")])
     server.reply = lambda text, pictures: "better words"
@@ -210,6 +226,7 @@ def test_one_question_that_fails_loses_no_other(server: ChatServer) -> None:
     ("status", "message"),
     [
         (401, "the server refuses the key; set OPENAI_API_KEY .HTTP 401: wrong key \\*\\*\\*"),
+        (402, "wants to be paid first"),
         (403, "forbids it for this key"),
         (404, "no such address or model"),
         (307, "sends us elsewhere"),

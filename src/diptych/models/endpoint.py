@@ -78,6 +78,7 @@ class Usage:
         cached: questions that were answered from disk, at no cost.
         retried: requests that failed and were sent again.
         tokens_in, tokens_out: as the server counted them.
+        uncounted: answers whose tokens it did not count; they are not in the cost.
         cost: in the currency of the prices; None without prices.
     """
 
@@ -86,10 +87,12 @@ class Usage:
     retried: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
+    uncounted: int = 0
     cost: float | None = None
 
     def __str__(self) -> str:
         cost = "" if self.cost is None else f", cost {self.cost:.4f}"
+        cost += f" (the server did not count the tokens of {self.uncounted:,})" if self.uncounted else ""
         return (
             f"{self.requests:,} answered by the server, {self.cached:,} from the cache, {self.retried:,} retries, "
             f"{self.tokens_in:,} tokens in and {self.tokens_out:,} out{cost}"
@@ -156,33 +159,34 @@ class Endpoint:
     def _ask_all(self, asked: Sequence[tuple[str, Sequence[np.ndarray], list[str]]]) -> list[Reply | Rejected]:
         stop = threading.Event()
         pool = ThreadPoolExecutor(self.options.concurrency, thread_name_prefix="ask")
+        keys = [self._key(text, pictures) for text, pictures, _ in asked]
         try:
-            futures = [pool.submit(self._ask, *one, stop) for one in asked]
-            return [future.result() for future in futures]
+            waiting = {}
+            for key, (text, pictures, _) in zip(keys, asked):
+                if key not in waiting:  # the same question is asked once
+                    waiting[key] = pool.submit(self._ask, key, text, pictures, stop)
+            said = {key: future.result() for key, future in waiting.items()}
+            return [_reply(said[key], choices) for key, (_, _, choices) in zip(keys, asked)]
         finally:
             stop.set()  # whoever waits to try again gives up
             pool.shutdown(cancel_futures=True)
 
-    def _ask(
-        self, text: str, pictures: Sequence[np.ndarray], choices: list[str], stop: threading.Event
-    ) -> Reply | Rejected:
-        key = self._key(text, pictures)
+    def _ask(self, key: str, text: str, pictures: Sequence[np.ndarray], stop: threading.Event) -> _Said | Rejected:
         file, known = _file(key), not self.options.fresh or key in self._asked
         kept = _read(file) if known else None
         if kept is not None:
             with self._lock:
                 self.usage.cached += 1
-            return _reply(kept, choices)
+            return kept
         try:
             said = self._take(self._http.post(self._body(text, pictures), stop))
         except Failed as error:
             self._count_failure(error)
             return Rejected("", error.reason, error.detail)
-        if isinstance(said, Rejected):
-            return said
-        _write(file, said)
-        self._asked.add(key)
-        return _reply(said, choices)
+        if isinstance(said, _Said):
+            _write(file, said)
+            self._asked.add(key)
+        return said
 
     def _body(self, text: str, pictures: Sequence[np.ndarray]) -> dict[str, Any]:
         content: list[dict[str, Any]] = [
@@ -206,6 +210,7 @@ class Endpoint:
             self.usage.requests += 1
             self.usage.retried = self._http.retried
             new_in, new_out = (_whole(used.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+            self.usage.uncounted += not new_in
             self.usage.tokens_in += new_in
             self.usage.tokens_out += new_out
             if self.usage.cost is not None:
@@ -290,7 +295,9 @@ def _logs(choice: dict[str, Any]) -> list[float] | None:
     return logs if logs and all(math.isfinite(log) for log in logs) else None
 
 
-def _reply(said: _Said, choices: Sequence[str]) -> Reply | Rejected:
+def _reply(said: _Said | Rejected, choices: Sequence[str]) -> Reply | Rejected:
+    if isinstance(said, Rejected):
+        return said
     text, logs = " ".join(said.text.split()), said.logs
     if not choices:
         return Reply(text, None if logs is None else min(1.0, math.exp(sum(logs) / len(logs))))

@@ -17,6 +17,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0  # seconds between two tries; each wait i
 _TRY_AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _HOPELESS = {
     401: f"the server refuses the key; set {KEY}",
+    402: "the server wants to be paid first",
     403: f"the server forbids it for this key; set {KEY}",
     404: "no such address or model; expected one such as 'http://HOST/v1?model=NAME'",
 }
