@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from diptych.blocks import masks
 from diptych.blocks.cache import KVCache
 from diptych.blocks.rotary import rotation
-from diptych.blocks.transformer import NORMS, TransformerLayer
+from diptych.blocks.transformer import NORMS, CrossAttention, TransformerLayer
 from diptych.towers.configs import DecoderConfig
 from diptych.types import InputError
 
@@ -111,6 +111,23 @@ class Decoder(nn.Module):
     def new_cache(self, capacity: int = 64) -> KVCache:
         """An empty cache with room for `capacity` positions at first."""
         return KVCache(len(self.layers), capacity)
+
+
+def cross_decoder(config: DecoderConfig, memory_width: int | None = None) -> Decoder:
+    """A decoder whose every layer looks at a memory between self-attention and MLP (Vaswani et al. 2017, 3.1)."""
+    decoder = Decoder(config)
+    for layer in decoder.layers:
+        assert isinstance(layer, TransformerLayer)
+        layer.cross = CrossAttention(
+            config.width,
+            config.heads,
+            memory_width=memory_width,
+            norm=config.norm,
+            norm_eps=config.norm_eps,
+            dropout=config.dropout,
+        )
+    initialise(decoder)
+    return decoder
 
 
 def initialise(model: nn.Module) -> None:

@@ -1,10 +1,10 @@
 """A language model that has read its prompts and can be asked for the next token: what `diptych.decoding` drives."""
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from diptych.blocks import masks
 from diptych.towers.outputs import LanguageModel
@@ -31,6 +31,27 @@ class Memory(Protocol):
     def select(self, rows: Int[Tensor, "N"]) -> None:
         """Go on with these rows of the batch."""
         ...
+
+
+class Projected:
+    """A memory that each layer's `cross` has projected once, so that no token does it again; see `Memory`.
+
+    Args:
+        layers: of a decoder, each with a `cross` that has `key_values`.
+        memory: what they look at.
+        keep: True at what may be looked at; everything if None.
+    """
+
+    def __init__(
+        self, layers: nn.ModuleList, memory: Float[Tensor, "B M D"], keep: Bool[Tensor, "B M"] | None = None
+    ) -> None:
+        self.layers: list[Any] = [cast(Any, layer).cross.key_values(memory) for layer in layers]
+        self.mask = None if keep is None or bool(keep.all()) else masks.padding(keep)
+
+    def select(self, rows: Int[Tensor, "N"]) -> None:
+        """Go on with these rows, in this order, repeats allowed."""
+        self.layers = [layer.select(rows) for layer in self.layers]
+        self.mask = None if self.mask is None else self.mask[rows]
 
 
 class Prompted:
