@@ -10,6 +10,7 @@ from planted import HELD_OUT, SCENES, Answerer, BagOfWords, Biased, Blind, Capti
 
 from diptych.evaluation.health.finding import Finding
 from diptych.evaluation.health.run import Health, check_health
+from diptych.types import Reply
 
 Rows = dict[tuple[str, str], Finding]
 
@@ -81,6 +82,21 @@ def test_a_blind_guesser_gets_no_credit_for_its_scores(planted: Planted) -> None
     assert rows["ambiguity", "own caption among 10"].verdict == "bad"
     assert set(verdicts(rows, "robustness").values()) == {"not judged"}
     assert set(of_kind(health, "good")) <= {("spurious correlation", "a bare list of things")}  # it likes long texts
+
+
+def test_who_says_yes_to_everything_or_scores_all_alike_gets_no_green_row(planted: Planted) -> None:
+    class Yes:
+        def answer(self, pictures: Any, questions: Any, choices: Any = None) -> list[Reply]:
+            return [Reply("yes", 1.0) for _ in questions]
+
+    class Same:
+        def match(self, pictures: Any, texts: Any) -> Any:
+            return np.zeros(len(texts), np.float32)
+
+    for model in (Yes(), Same()):
+        health, rows = examine(model, planted)
+        assert of_kind(health, "good") == [] and len(of_kind(health, "bad")) >= 10
+        assert rows["nonsense", "things that are not there"].estimate.value == 0.5  # type: ignore[union-attr]
 
 
 def test_an_overconfident_answerer_is_caught(planted: Planted) -> None:
