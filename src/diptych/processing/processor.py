@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from diptych.config import read_file
 from diptych.processing.augment import augment_pairs
 from diptych.processing.image import ImageProcessor
 from diptych.processing.text import TextProcessor
-from diptych.types import Batch
+from diptych.types import Batch, InputError
+
+_FLIP = "diptych_flip"  # in preprocessor_config.json
 
 
 class PairProcessor:
-    """Pictures through `image`, captions through `text`, both into one `Batch` (see `diptych.types.Processor`)."""
+    """Pictures through `image`, captions through `text`, both into one `Batch` (see `diptych.types.Processor`).
 
-    def __init__(self, image: ImageProcessor, text: TextProcessor) -> None:
+    Args:
+        image: prepares pictures.
+        text: prepares captions.
+        flip: whether `augment` also mirrors half of the pictures and swaps "left" and "right" in their captions.
+    """
+
+    def __init__(self, image: ImageProcessor, text: TextProcessor, *, flip: bool = False) -> None:
         self.image = image
         self.text = text
+        self.flip = flip
 
     def decode_image(self, data: Any) -> NDArray[np.uint8]:
         """One picture (encoded bytes, a path, a PIL image or an array) as uint8 (H, W, 3) at the model's size."""
@@ -44,7 +55,8 @@ class PairProcessor:
         With `prompts`, each text is the answer to its prompt, a question, or a text of its own where that is "" (see
         `TextProcessor.answers`).
 
-        `augment` (training only) cuts a random part out of each picture, drawn from `generator`; see `augment_pairs`.
+        `augment` (training only) cuts a random part out of each picture, drawn from `generator`, and with `flip`
+        mirrors half of them, unless there are prompts; see `augment_pairs`.
         """
         batch = Batch(ids=ids)
         if images is not None:
@@ -53,7 +65,8 @@ class PairProcessor:
             if augment:
                 if generator is None:
                     raise ValueError("augment needs a generator, so that a run can be repeated")
-                batch.pixels, texts = augment_pairs(batch.pixels, texts, generator)
+                flip = self.flip and texts is not None and prompts is None
+                batch.pixels, texts = augment_pairs(batch.pixels, texts, generator, flip=flip)
         if texts is not None and prompts is not None:
             batch.tokens, batch.token_mask, batch.target_mask = self.text.answers(prompts, texts)
         elif texts is not None:
@@ -72,8 +85,16 @@ class PairProcessor:
         """Write `preprocessor_config.json`, `tokenizer.json` and `tokenizer_config.json`."""
         self.image.save(folder)
         self.text.save(folder)
+        if self.flip:
+            path = Path(folder) / "preprocessor_config.json"
+            path.write_text(json.dumps(read_file(path) | {_FLIP: True}, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> PairProcessor:
         """Read what `save` wrote, or the same files of a Hugging Face folder. Raises `InputError`."""
-        return cls(ImageProcessor.load(folder), TextProcessor.load(folder))
+        path = Path(folder) / "preprocessor_config.json"
+        image = ImageProcessor.load(folder)
+        flip = read_file(path).get(_FLIP, False)
+        if not isinstance(flip, bool):
+            raise InputError(f"{path}: {_FLIP}: expected true or false, got {flip!r}")
+        return cls(image, TextProcessor.load(folder), flip=flip)
