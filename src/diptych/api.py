@@ -30,6 +30,7 @@ from diptych.evaluation.zero_shot import ZeroShotResult, evaluate_zero_shot
 from diptych.models.folder import IN_RUN, model_folder
 from diptych.pocket import add_pairs
 from diptych.processing import QUESTION
+from diptych.processing.documents import pieces
 from diptych.recipes import Recipe
 from diptych.recipes import recipe as resolve
 from diptych.search.build import Built, model_fingerprint
@@ -380,7 +381,9 @@ def _texts(dataset: Dataset, kind: str) -> list[str]:
     if kind != "captions":
         for start in range(0, len(dataset), STREAMED):
             some = range(start, min(start + STREAMED, len(dataset)))
-            for sample in dataset.take(some, fields=("questions",)):
+            for sample in dataset.take(some, fields=("questions", "messages")):
+                if kind == "documents":
+                    texts += [piece.text for piece in pieces(sample.messages)]
                 for one in sample.questions:
                     texts += [QUESTION.format(one.question), *one.answers]
     return texts
@@ -392,6 +395,12 @@ def _judge(model: Any, held_out: Dataset, recipe: Recipe) -> dict[str, Estimate]
     if isinstance(model, DualEncoder):
         found |= evaluate_retrieval(model, held_out, seed=recipe.loader.seed).estimates
     some = held_out.select(range(min(WRITTEN, len(held_out))))
+    if recipe.loader.texts == "documents":  # what is asked in the midst of a conversation is no question by itself
+        samples = some.take(range(len(some)), fields=("messages", "captions", "questions"))
+        alone = [i for i, one in enumerate(samples) if one.captions and one.questions and not one.messages]
+        if not alone:
+            return found
+        some = some.select(alone)
     if isinstance(model, WritesCaptions) and recipe.loader.texts != "questions":
         found |= evaluate_caption(model, some, seed=recipe.loader.seed).estimates
     if isinstance(model, AnswersQuestions) and recipe.loader.texts != "captions":

@@ -24,7 +24,8 @@ class LoaderConfig:
         batch_size: samples in a batch, over all processes.
         held_out: share of the data, in [0, 1), that is kept for the evaluation at the end.
         split_by: field whose equal values stay on one side of that split, so that near-copies do not leak.
-        texts: what a model reads and writes: "captions"; "questions", whose answers it is to give; or "both".
+        texts: what a model reads and writes: "captions"; "questions", whose answers it is to give; "both"; or
+            "documents": conversations and running text with several pictures.
         augment: change pictures at random (crops).
         threads: that decode; one a core by default.
         seed: of the split, the order and the augmentation.
@@ -33,7 +34,7 @@ class LoaderConfig:
     batch_size: int = 128
     held_out: float = 0.1
     split_by: str = "creator"
-    texts: Literal["captions", "questions", "both"] = "captions"
+    texts: Literal["captions", "questions", "both", "documents"] = "captions"
     augment: bool = False
     threads: int | None = None
     seed: int = 0

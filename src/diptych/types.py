@@ -292,11 +292,18 @@ class Processor(Protocol):
         ...
 
     def collate(
-        self, ids: list[str], images: list[Any] | None, texts: list[str] | None, *, prompts: list[str] | None = None
+        self,
+        ids: list[str],
+        images: list[Any] | None,
+        texts: list[str] | None,
+        *,
+        prompts: list[str] | None = None,
+        documents: Sequence[Sequence[Message]] | None = None,
     ) -> Batch:
         """Stack decoded pictures (a list, or one array of them) and tokenize texts, padded to the batch's longest.
 
-        With `prompts`, each text is what is to be said after its prompt (see `Batch.target_mask`).
+        With `prompts`, each text is what is to be said after its prompt (see `Batch.target_mask`). With `documents`
+        there are no texts, and `images` are the pictures of all documents, in order (see `Batch.picture_of`).
         """
         ...
 

@@ -64,8 +64,8 @@ class PerceiverResampler(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Float[Tensor, "N F P D"], number: Int[Tensor, "N"] | None = None) -> Float[Tensor, "N K D"]:
-        """`x` are F frames (1 for a picture) of P cells; `number` counts a document's pictures, from 0."""
+    def forward(self, x: Float[Tensor, "N S P D"], number: Int[Tensor, "N"] | None = None) -> Float[Tensor, "N K D"]:
+        """`x` are S frames (1 for a picture) of P cells; `number` counts a document's pictures, from 0."""
         if self.frame_embs is not None:
             x = x + self.frame_embs[: x.shape[1], None]
         x = x.flatten(1, 2)

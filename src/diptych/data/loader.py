@@ -19,19 +19,28 @@ import torch
 
 from diptych.data.store import Dataset, image_source
 from diptych.images import BadImage
-from diptych.types import Batch, InputError, Processor, Rejected, Sample
+from diptych.types import Batch, InputError, Message, Processor, Rejected, Sample
 
 ROWS_PER_TASK = 16  # what one thread takes at a time
 BATCHES_AHEAD = 2  # prepared while the model works; bounds the memory
 MAX_THREADS = 16
 
-Texts = Literal["captions", "questions", "both"]
+Texts = Literal["captions", "questions", "both", "documents"]
 """What a row's text is drawn from."""
+
+FIELDS: dict[Texts, set[str]] = {
+    "captions": {"captions"},
+    "questions": {"questions"},
+    "both": {"captions", "questions"},
+    "documents": {"messages", "captions", "questions"},
+}
+PLACE = "<image>"  # a picture's in the text of a message
 
 MISSING: dict[Texts, tuple[str, str]] = {
     "captions": ("caption missing", "the sample has no caption"),
     "questions": ("question missing", "the sample has no question with an answer"),
     "both": ("text missing", "the sample has no caption, and no question with an answer"),
+    "documents": ("text missing", "the sample has no message, no caption, and no question with an answer"),
 }
 
 
@@ -42,6 +51,8 @@ class _Item(NamedTuple):
     text: str | None
     prompt: str = ""  # what the text is said after: a question
     features: Any = None  # a vector that stands in for the picture
+    document: tuple[Message, ...] = ()  # stands in for text and prompt
+    pictures: tuple[Any, ...] = ()  # of the document, decoded
 
 
 class _Pictures:
@@ -102,11 +113,13 @@ class Loader:
             `Batch.has_image` and `has_text` say who has what, and a batch in which no row has a side comes without its
             tensors.
         texts: what a row's text is: one of its "captions"; the answer to one of its "questions", which becomes the
-            prompt; or "both", in equal shares where a row has both.
+            prompt; "both", in equal shares where a row has both; or "documents": its messages with a picture at each
+            `<image>`, and where it has none, the document of one turn that its pictures and its text of "both" make.
         augment: let the processor change pictures at random (`collate(..., augment=True, generator=...)`).
 
     Raises:
-        InputError: a batch size below 1 or not divisible by `world_size`, or a rank that does not exist.
+        InputError: a batch size below 1 or not divisible by `world_size`, a rank that does not exist, or documents
+            without both sides as they are.
     """
 
     def __init__(
@@ -130,6 +143,8 @@ class Loader:
             raise InputError(f"batch_size: expected a positive multiple of {world_size} processes, got {batch_size}")
         if not 0 <= rank < world_size:
             raise InputError(f"rank: expected 0 to {world_size - 1}, got {rank}")
+        if texts == "documents" and (sides != "both" or image_features is not None):
+            raise InputError("texts: 'documents' have their own pictures; expected sides 'both' and no image features")
         self.dataset = dataset
         self.processor = processor
         self.batch_size = batch_size
@@ -192,11 +207,13 @@ class Loader:
         """Read and decode a few rows of a batch, from place `cut` on; runs on worker threads."""
         fields = {"images"} if self._decodes else set()
         if self.texts is not None:
-            fields |= {"captions", "questions"} if self.texts == "both" else {self.texts}
+            fields |= FIELDS[self.texts]
         samples = self.dataset.take(rows[cut : cut + ROWS_PER_TASK], fields)
         return [self._item(sample, at, pictures, epoch) for at, sample in enumerate(samples, cut)]
 
     def _item(self, sample: Sample, at: int, pictures: _Pictures, epoch: int) -> _Item | Rejected:
+        if self.texts == "documents":
+            return self._document(sample, at, epoch)
         features = None
         image = self._decodes and not (self.either and not sample.images)
         prompt, text = self._text(sample, epoch)
@@ -216,6 +233,25 @@ class Loader:
         if not image and text is None:
             return Rejected(sample.id, "image and caption missing", "the sample has neither")
         return _Item(sample.id, at, image, text, prompt, features)
+
+    def _document(self, sample: Sample, at: int, epoch: int) -> _Item | Rejected:
+        messages = tuple(sample.messages)
+        if not messages:
+            prompt, text = self._text(sample, epoch)
+            if text is None:
+                return Rejected(sample.id, *MISSING["documents"])
+            places = PLACE * len(sample.images)
+            turns = [Message("user", places + prompt), Message("assistant", text)]
+            messages = tuple(turns) if prompt else (Message("document", places + text),)
+        count = sum(message.text.count(PLACE) for message in messages)
+        if count != len(sample.images):
+            detail = f"expected {PLACE} in the messages for each of {len(sample.images)} pictures, got {count}"
+            return Rejected(sample.id, "pictures without place", detail)
+        try:
+            pictures = tuple(self.processor.decode_image(image_source(sample, i)) for i in range(count))
+        except BadImage as error:
+            return Rejected(sample.id, error.reason, error.detail)
+        return _Item(sample.id, at, bool(pictures), "", document=messages, pictures=pictures)
 
     def _text(self, sample: Sample, epoch: int) -> tuple[str, str | None]:
         """(the prompt, what is to be said after it), drawn from what the sample has; None where it has nothing."""
@@ -241,11 +277,15 @@ class Loader:
         if not items:
             return Batch(ids=[]), rejected
         seen, told = [item.image for item in items], [item.text is not None for item in items]
-        images = pictures.of(items) if self._decodes and any(seen) else None
         texts = [item.text or "" for item in items] if any(told) else None
         options: dict[str, Any] = {}
-        if texts is not None and self.texts != "captions":
-            options["prompts"] = [item.prompt for item in items]
+        if self.texts == "documents":
+            images = [picture for item in items for picture in item.pictures] or None
+            texts, options["documents"] = None, [item.document for item in items]
+        else:
+            images = pictures.of(items) if self._decodes and any(seen) else None
+            if texts is not None and self.texts != "captions":
+                options["prompts"] = [item.prompt for item in items]
         if self.augment and images is not None:
             seed = np.random.SeedSequence([self.seed, epoch, index, self.rank]).generate_state(1, np.uint64)[0]
             options |= {"augment": True, "generator": torch.Generator().manual_seed(int(seed >> 1))}

@@ -232,10 +232,10 @@ def is_store(path: Path) -> bool:
         return False
 
 
-def image_source(sample: Sample) -> bytes | Path:
-    """Where the sample's first picture is: its bytes, or the path of its file. Raises `BadImage` if it has none."""
-    if sample.images:
-        image = sample.images[0]
+def image_source(sample: Sample, number: int = 0) -> bytes | Path:
+    """Where a picture of the sample, the first one, is: its bytes or its file's path. Raises `BadImage` without one."""
+    if number < len(sample.images):
+        image = sample.images[number]
         if image.data is not None:
             return image.data
         if image.path and "://" not in image.path:

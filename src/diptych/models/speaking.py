@@ -16,7 +16,8 @@ from torch import Tensor
 
 from diptych.decoding import Source, Written, write
 from diptych.models.dual_encoder import field_of
-from diptych.processing import PairProcessor
+from diptych.processing import PairProcessor, TextProcessor, documents
+from diptych.processing.documents import IMAGE
 from diptych.types import Batch, Rejected, Reply
 
 Picture = np.ndarray
@@ -49,7 +50,11 @@ def answer(
     questions: Sequence[str],
     choices: Sequence[Sequence[str]] | None = None,
 ) -> list[Reply | Rejected]:
-    """An answer to each question in the model's own words, written greedily; the confidence is `Written.confidence`."""
+    """An answer to each question in the model's own words, written greedily; the confidence is `Written.confidence`.
+
+    A model that takes several pictures takes a whole prompt too: a text with `<image>` for each of its pictures, e.g.
+    with solved examples (see `processing.documents.few_shot`).
+    """
     replies: list[Reply | Rejected] = [Reply("")] * len(questions)
     fine = []
     for i, some in enumerate(pictures):
@@ -58,7 +63,7 @@ def answer(
         else:
             replies[i] = Rejected("", "too many pictures", f"the model takes one, got {len(some)}")
     if fine:
-        prompts = model.processor.text.prompts([questions[i] for i in fine])
+        prompts = _prompts(model.processor.text, [questions[i] for i in fine])
         source = model.read([pictures[i] for i in fine], prompts)
         for i, text in zip(fine, _write(model, source, ANSWER_TOKENS)):
             replies[i] = _reply(model, text)
@@ -87,6 +92,15 @@ def targets(batch: Batch) -> Tensor:
     mask: Tensor = field_of(batch, "token_mask").clone()
     mask[:, 0] = False
     return mask
+
+
+def _prompts(words: TextProcessor, questions: Sequence[str]) -> list[list[int]]:
+    """The tokens of questions; one with places for its pictures is a prompt that is taken as it is."""
+    if words.tokenizer.token_to_id(IMAGE) is None or not any(IMAGE in question for question in questions):
+        return words.prompts(list(questions))
+    plain = iter(words.prompts([question for question in questions if IMAGE not in question]))
+    placed = iter(documents.prompts(words, [question for question in questions if IMAGE in question]))
+    return [next(placed if IMAGE in question else plain) for question in questions]
 
 
 def _write(model: Speaks, source: Source, most: int) -> list[Written]:

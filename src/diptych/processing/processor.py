@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from diptych.config import read_file
+from diptych.processing import documents as interleaved
 from diptych.processing.augment import augment_pairs
 from diptych.processing.image import ImageProcessor
 from diptych.processing.text import TextProcessor
-from diptych.types import Batch, InputError
+from diptych.types import Batch, InputError, Message
 
 _FLIP = "diptych_flip"  # in preprocessor_config.json
 
@@ -45,6 +47,7 @@ class PairProcessor:
         texts: list[str] | None,
         *,
         prompts: list[str] | None = None,
+        documents: Sequence[Sequence[Message]] | None = None,
         augment: bool = False,
         generator: torch.Generator | None = None,
     ) -> Batch:
@@ -54,6 +57,9 @@ class PairProcessor:
 
         With `prompts`, each text is the answer to its prompt, a question, or a text of its own where that is "" (see
         `TextProcessor.answers`).
+
+        With `documents` there are no `texts`: each is a row, and `images` are the pictures of all of them, in order,
+        one for each of their places. A document that is too long loses its end, and the pictures there.
 
         `augment` (training only) cuts a random part out of each picture, drawn from `generator`, and with `flip`
         mirrors half of them, unless there are prompts; see `augment_pairs`.
@@ -67,11 +73,25 @@ class PairProcessor:
                     raise ValueError("augment needs a generator, so that a run can be repeated")
                 flip = self.flip and texts is not None and prompts is None
                 batch.pixels, texts = augment_pairs(batch.pixels, texts, generator, flip=flip)
-        if texts is not None and prompts is not None:
+        if documents is not None:
+            self._read(documents, batch)
+        elif texts is not None and prompts is not None:
             batch.tokens, batch.token_mask, batch.target_mask = self.text.answers(prompts, texts)
         elif texts is not None:
             batch.tokens, batch.token_mask = self.text(texts)
         return batch
+
+    def _read(self, documents: Sequence[Sequence[Message]], batch: Batch) -> None:
+        """Fill in the texts of a batch, and which of its pictures belongs to which."""
+        rows = interleaved.rows(self.text, documents)
+        batch.tokens, batch.token_mask, batch.target_mask = rows.tokens, rows.mask, rows.target_mask
+        own = [sum(message.text.count(interleaved.IMAGE) for message in messages) for messages in documents]
+        batch.picture_of = torch.arange(len(own)).repeat_interleave(torch.tensor(own, dtype=torch.long))
+        kept = torch.tensor(
+            [i < room for count, room in zip(own, rows.pictures) for i in range(count)], dtype=torch.bool
+        )
+        if batch.pixels is not None and not kept.all():
+            batch.pixels, batch.picture_of = batch.pixels[kept], batch.picture_of[kept]
 
     def fingerprint(self) -> str:
         """A short hash of everything that changes what a model sees."""

@@ -163,12 +163,12 @@ class TextProcessor:
     def prompts(self, questions: list[str]) -> list[list[int]]:
         """The tokens that come before the answer to each question: the start token alone where the question is ""."""
         asked = [QUESTION.format(question) if question else "" for question in questions]
-        return [[self.bos_id, *ids] for ids in self._plain(asked)]
+        return [[self.bos_id, *ids] for ids in self.plain(asked)]
 
     def _continuations(self, questions: list[str], texts: list[str]) -> list[list[int]]:
-        return self._plain([f" {text}" if question else text for question, text in zip(questions, texts)])
+        return self.plain([f" {text}" if question else text for question, text in zip(questions, texts)])
 
-    def _plain(self, texts: list[str]) -> list[list[int]]:
+    def plain(self, texts: list[str]) -> list[list[int]]:
         """Token ids without start and end."""
         encoded = self.tokenizer.encode_batch_fast([_well_formed(text) for text in texts], add_special_tokens=False)
         return [encoding.ids for encoding in encoded]
