@@ -40,8 +40,14 @@ class Speaks(Protocol):
 def caption(model: Speaks, pictures: Sequence[Picture]) -> list[Reply | Rejected]:
     """A sentence about each picture, written greedily; the confidence is `Written.confidence`."""
     prompts = model.processor.text.prompts([""] * len(pictures))
-    source = model.read([[picture] for picture in pictures], prompts)
-    return [_reply(model, text) for text in _write(model, source, CAPTION_TOKENS)]
+    return _captions(model, pictures, prompts)
+
+
+def complete(model: Speaks, pictures: Sequence[Picture], beginnings: Sequence[str]) -> list[Reply | Rejected]:
+    """How the caption of each picture goes on after its beginning, written greedily."""
+    tokens, keep = model.processor.text(list(beginnings))
+    prompts = [row[kept][:-1].tolist() for row, kept in zip(tokens, keep)]  # without the end token
+    return _captions(model, pictures, prompts)
 
 
 def answer(
@@ -101,6 +107,14 @@ def _prompts(words: TextProcessor, questions: Sequence[str]) -> list[list[int]]:
     plain = iter(words.prompts([question for question in questions if IMAGE not in question]))
     placed = iter(documents.prompts(words, [question for question in questions if IMAGE in question]))
     return [next(placed if IMAGE in question else plain) for question in questions]
+
+
+def _captions(model: Speaks, pictures: Sequence[Picture], prompts: list[list[int]]) -> list[Reply | Rejected]:
+    """Captions of at most `CAPTION_TOKENS`, and as long as the model has read any, their beginnings included."""
+    longest = max(map(len, prompts), default=1)
+    most = max(1, min(CAPTION_TOKENS, model.processor.text.context_length - longest))
+    source = model.read([[picture] for picture in pictures], prompts)
+    return [_reply(model, text) for text in _write(model, source, most)]
 
 
 def _write(model: Speaks, source: Source, most: int) -> list[Written]:
