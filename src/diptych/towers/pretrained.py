@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from diptych.config import read_file
-from diptych.towers.configs import EfficientNetConfig, HFTextConfig, HFVisionConfig
+from diptych.config import parse, read_file
+from diptych.towers.configs import EfficientNetConfig, HFTextConfig, HFVisionConfig, VisionConfig
 from diptych.towers.hub import fetch
 from diptych.towers.huggingface import Pooling, encoder
 from diptych.types import InputError
@@ -32,7 +34,7 @@ class PretrainedVision:
         classifier: rows of the linear classifier that it was trained with, one a class, on `pooled`; None without one.
     """
 
-    config: EfficientNetConfig | HFVisionConfig
+    config: VisionConfig
     state_dict: dict[str, Tensor]
     image: dict[str, Any]
     classifier: Tensor | None = None
@@ -59,12 +61,15 @@ def fingerprint(tower: nn.Module) -> str:
 
 
 def load_vision(address: str | Path, *, pooling: Pooling | None = None) -> PretrainedVision:
-    """Read a vision tower: a Hugging Face folder, or an EfficientNet checkpoint in the names of the PyTorch port.
+    """Read a vision tower: of a model or run of ours, of a Hugging Face folder, or EfficientNet's PyTorch port.
 
-    Of a model with two towers (CLIP, SigLIP) the vision tower is taken. Without `pooling` it is the model's own pooler
-    where the checkpoint has its weights, else the class token. Raises `InputError` and `WeightsUnavailable`.
+    Of a model with more than one tower (CLIP, VirTex) the vision tower is taken. Without `pooling` it is the model's
+    own pooler where the checkpoint has its weights, else the class token. Raises `InputError` and `WeightsUnavailable`.
     """
     folder = fetch(address)
+    for own in (folder, folder / "model"):  # a model's folder, or a run's with a saved model in it
+        if (own / "config.json").is_file() and "family" in read_file(own / "config.json"):
+            return _load_own_vision(own)
     if (folder / "config.json").is_file():
         return _load_hf_vision(folder, pooling)
     for file in sorted(folder.glob("*.pt*")):
@@ -102,6 +107,30 @@ def load_text(address: str | Path, *, pooling: Pooling | None = None) -> Pretrai
         tokenizer_file=tokenizer,
         max_length=_max_length(folder, data),
     )
+
+
+# ---------------------------------------------------------------- our own models
+
+_OWN = "visual."  # every family of ours keeps its vision tower under this name, and its config under "vision"
+
+
+def _load_own_vision(folder: Path) -> PretrainedVision:
+    file, weights = folder / "config.json", folder / "model.safetensors"
+    fields = read_file(file).get("config")
+    if not isinstance(fields, dict) or not isinstance(fields.get("vision"), dict):
+        raise InputError(f"{file}: config.vision: expected a model with a vision tower")
+    config = parse(_Vision, {"vision": fields["vision"]}, str(file)).vision
+    try:
+        tensors = load_file(weights)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{weights}: cannot be read as safetensors: {error}") from None
+    state = {name.removeprefix(_OWN): value for name, value in tensors.items() if name.startswith(_OWN)}
+    return PretrainedVision(config, state, fields.get("image") or {})
+
+
+@dataclass(frozen=True)
+class _Vision:
+    vision: VisionConfig
 
 
 # ---------------------------------------------------------------- EfficientNet's PyTorch port
