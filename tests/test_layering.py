@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "decoding": BOTTOM,
     "towers": BOTTOM | {"blocks"},
     "models": BOTTOM | {"blocks", "towers", "objectives", "processing", "decoding"},
-    "training": BOTTOM | {"data", "objectives", "processing"},
+    "training": BOTTOM | {"data", "objectives", "processing", "decoding"},
     "tasks": BOTTOM | {"data", "processing"},
     "search": BOTTOM | {"data", "tasks"},
     "evaluation": BOTTOM | {"data", "tasks", "search", "evaluation/metrics"},
