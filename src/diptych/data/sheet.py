@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,19 +62,39 @@ def contact_sheet(
     Raises:
         InputError: the suffix is neither .png nor .html, or `count` is below 1.
     """
-    to = Path(to)
     if count < 1:
         raise InputError(f"count: expected at least one sample, got {count}")
-    if to.suffix not in (".png", ".html"):
-        raise InputError(f"{to}: expected a name that ends in .png or .html")
+    check_suffix(to)
     chosen = np.random.default_rng(seed).permutation(len(dataset))[:count]
     pictures = [_picture(sample, annotated) for sample in dataset.take(np.sort(chosen))]
+    lead = f"{len(pictures)} samples drawn at random."
+    return write_pictures(pictures, to, dataset.name, summary(dataset), lead=lead, columns=columns, of=dataset)
+
+
+def check_suffix(to: str | Path) -> None:
+    """Raises `InputError` for a name of a sheet that ends neither in .png nor in .html."""
+    if Path(to).suffix not in (".png", ".html"):
+        raise InputError(f"{to}: expected a name that ends in .png or .html")
+
+
+def write_pictures(
+    pictures: Sequence[Picture],
+    to: str | Path,
+    title: str,
+    facts: Mapping[str, str],
+    *,
+    lead: str = "",
+    columns: int = 6,
+    of: Dataset | None = None,
+) -> Path:
+    """Write a sheet of these pictures, .png or .html. `lead` is a sentence below the title of the page, which also
+    tells what was rejected when the dataset `of` was imported."""
+    to = Path(to)
     to.parent.mkdir(parents=True, exist_ok=True)
     if to.suffix == ".png":
-        facts = " · ".join(f"{name} {value}" for name, value in summary(dataset).items())
-        draw_sheet(pictures, dataset.name, facts, columns).save(to)
+        draw_sheet(pictures, title, " · ".join(f"{name} {value}" for name, value in facts.items()), columns).save(to)
     else:
-        to.write_text(_page(dataset, pictures), encoding="utf-8")
+        to.write_text(_page(title, facts, lead, pictures, _rejected(of) if of else []), encoding="utf-8")
     return to
 
 
@@ -137,13 +157,16 @@ def _picture(sample: Sample, annotated: bool) -> Picture:
         shown = sample.images[:MOST_IMAGES] or [EncodedImage()]
         side = (CELL - 16) * SCALE // len(shown)
         things = sample.objects if annotated and len(shown) == 1 else []
-        found = [_thumbnail(image, sample.id, things, side) for image in shown]
+        found = [thumbnail(image, sample.id, things, side) for image in shown]
     except BadImage as error:
         return Picture(None, caption, str(error), lines)
     return Picture(side_by_side(found, CARD) if len(found) > 1 else found[0], caption, note, lines)
 
 
-def _thumbnail(encoded: EncodedImage, id: str, things: Sequence[Object], side: int) -> Image.Image:
+def thumbnail(
+    encoded: EncodedImage, id: str, things: Sequence[Object] = (), side: int = (CELL - 16) * SCALE
+) -> Image.Image:
+    """A picture at the size of a cell, with boxes and names of `things`. Raises `BadImage`."""
     image = decode(image_source(Sample(id, [encoded])), target=None if things else side)
     scale = min(side / max(image.size), ENLARGE)
     width, height = (max(1, round(scale * old)) for old in image.size)
@@ -172,25 +195,29 @@ def _paste(sheet: Image.Image, thumbnail: Image.Image | None, x: int, y: int) ->
         sheet.paste(thumbnail, (left, (y + CELL // 2) * SCALE - thumbnail.height // 2))
 
 
-def _page(dataset: Dataset, pictures: list[Picture]) -> str:
-    import jinja2
-
+def _rejected(dataset: Dataset) -> list[dict[str, Any]]:
     counts: dict[str, int] = dataset.card.get("rejected", {})
     examples: dict[str, list[str]] = {}
     for row in dataset.quarantine():
         examples.setdefault(row.reason, []).append(row.id)
-    rejected = [
+    return [
         {"reason": reason, "count": n, "share": n / max(counts.values()), "examples": examples.get(reason, [])[:4]}
         for reason, n in counts.items()
     ]
+
+
+def _page(
+    title: str, facts: Mapping[str, str], lead: str, pictures: Sequence[Picture], rejected: list[dict[str, Any]]
+) -> str:
+    import jinja2
+
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     cards: list[dict[str, Any]] = [
         {"image": data_uri(p.thumbnail) if p.thumbnail else "", "caption": p.caption, "note": p.note, "lines": p.lines}
         for p in pictures
     ]
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    facts = summary(dataset)
-    return template.render(name=dataset.name, facts=facts, cards=cards, rejected=rejected, shown=len(cards))
+    return template.render(name=title, facts=facts, lead=lead, cards=cards, rejected=rejected)
 
 
 def _distinct(values: list[str | None]) -> str:
