@@ -11,6 +11,9 @@ from cyclopts import App, CycloptsError, Parameter
 
 import diptych
 from diptych.cli import (
+    ask,
+    caption,
+    chat,
     classify,
     data,
     data_bias,
@@ -148,6 +151,28 @@ diptych index runs/first/model scans --to scans-index""",
         """
 diptych classify pocket ~/Pictures --labels "a cat,a dog"
 diptych classify pocket a.jpg b.jpg --labels "a cat,a dog" --json""",
+    ),
+    "caption": (
+        caption.caption,
+        """
+diptych caption runs/first ~/Pictures
+diptych caption hf:ORG/NAME a.jpg b.jpg --html captions.html --open
+diptych caption runs/first "scenes:?n=20&split=test" --json captions.json""",
+    ),
+    "ask": (
+        ask.ask,
+        """
+diptych ask runs/first photo.jpg "What colour is the car?"
+diptych ask runs/first photo.jpg "Is it day?" "How many people are there?" --below 0.4
+diptych ask pocket photo.jpg "What is it?" --choices "a cat,a dog"
+diptych ask runs/first photo.jpg "What is on the left?" --below health.json""",
+    ),
+    "chat": (
+        chat.chat,
+        """
+diptych chat runs/first photo.jpg
+diptych chat "http://localhost:8000/v1?model=NAME" photo.jpg
+echo "What is this?" | diptych chat hf:ORG/NAME photo.jpg""",
     ),
     "embed": (
         embed.embed,
