@@ -36,11 +36,16 @@ class HFLanguage(nn.Module):
     """See `outputs.LanguageModel`. The whole model, with its head, is held as `.model`.
 
     Blocks between the layers are called by hooks on these, so that no weight is renamed and every architecture is fit.
+
+    Args:
+        config: the content of its `config.json`.
+        model: one that is there already; built from `config`, with random weights, if None.
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], model: Any = None) -> None:
         super().__init__()
-        self.model = model_from_config(config, pooler=True, source="HFLanguageConfig", causal=True)
+        built = model or model_from_config(config, pooler=True, source="HFLanguageConfig", causal=True)
+        self.model = built
         self.width: int = self.model.get_input_embeddings().embedding_dim
         self.vocab_size: int = self.model.get_input_embeddings().num_embeddings
         self.context_length: int = getattr(self.model.config, "max_position_embeddings", 1 << 20)

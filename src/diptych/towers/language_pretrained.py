@@ -18,6 +18,7 @@ from diptych.config import parse, read_file
 from diptych.paths import cache_dir
 from diptych.towers.configs import HFLanguageConfig, LanguageConfig
 from diptych.towers.hf_decoder import decoder_config_from_hf, decoder_state_from_hf
+from diptych.towers.hf_language import HFLanguage
 from diptych.towers.hub import fetch
 from diptych.towers.pretrained import _hf_config, _quiet, _refuse_missing, _short
 from diptych.types import InputError
@@ -111,16 +112,32 @@ def _load_hf(folder: Path) -> PretrainedLanguage:
     _refuse_missing(folder, set(info["missing_keys"]))
     bos, eos = _ends(folder, config)
     state, ours = model.state_dict(), decoder_config_from_hf(config)
+    if ours is None:
+        _check(folder, model, data)
+        state = {f"model.{key}": value for key, value in state.items()}
+    else:
+        state = decoder_state_from_hf(state, ours)
     return PretrainedLanguage(
         config=HFLanguageConfig(config=data) if ours is None else ours,
-        state_dict={f"model.{key}": value for key, value in state.items()}
-        if ours is None
-        else decoder_state_from_hf(state, ours),
+        state_dict=state,
         tokenizer_file=folder / "tokenizer.json",
         max_length=_length(folder, config),
         bos=bos,
         eos=eos,
     )
+
+
+@torch.no_grad()
+def _check(folder: Path, model: Any, data: dict[str, Any]) -> None:
+    """Some models scale their embeddings or logits on the way, which `HFLanguage` would not notice."""
+    tokens = torch.arange(1, 6)[None]
+    lm = HFLanguage(data, model.eval())
+    try:
+        same = torch.allclose(lm.logits(lm(lm.embed(tokens))), model(tokens).logits, rtol=1e-3, atol=1e-3)
+    except Exception as error:  # whatever a model does with embeddings and a mask of four dimensions
+        raise InputError(f"{folder}: cannot be used with embeddings for input: {_short(error)}") from error
+    if not same:
+        raise InputError(f"{folder}: gives other logits by its embeddings and hidden states than by itself")
 
 
 def _ends(folder: Path, config: Any) -> tuple[str, str]:
