@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from diptych.types import Reply
 
-SHOWN = 500  # pictures on a sheet
+SHOWN = 500  # pictures on a page
 
 
 def caption(
@@ -23,7 +23,6 @@ def caption(
     /,
     *images: str,
     html: Path | None = None,
-    png: Path | None = None,
     open_: Annotated[bool, Parameter(name="--open")] = False,
     batch_size: int = 16,
     device: Device = "auto",
@@ -37,8 +36,7 @@ def caption(
     Args:
         images: A folder, pictures, or a dataset.
         html: Write the pictures with their captions as a page.
-        png: Write the pictures with their captions as a picture.
-        open_: Show them in the browser.
+        open_: Show the page in the browser.
         batch_size: Pictures that the model sees at once.
     """
     from diptych import api
@@ -46,11 +44,9 @@ def caption(
     from diptych.paths import cache_dir
     from diptych.tasks.running import usage_of
 
-    if open_ and html is None and png is None:
-        html = cache_dir() / "captions.html"
-    for to in (html, png):
-        if to is not None:
-            check_suffix(to)
+    page = html or (cache_dir() / "captions.html" if open_ else None)
+    if page is not None:
+        check_suffix(page)
     with terminal.Working() as working:
         chosen = pictures(images, working.of("importing"))
         loaded = api.load(model, working)
@@ -69,12 +65,11 @@ def caption(
     told = zip(found.kept, found.replies)
     rows = [{"id": names[place], "caption": reply.text, "confidence": reply.confidence} for place, reply in told]
     terminal.write_json(rows, json)
-    for to in (html, png):
-        if to is not None:
-            write_sheet(chosen, found.kept, found.replies, names, to.expanduser(), model)
-            terminal.note(f"wrote {to}")
-    if open_:
-        terminal.browse(html or png or Path())
+    if page is not None:
+        write_sheet(chosen, found.kept, found.replies, names, page.expanduser(), model)
+        terminal.note(f"wrote {page}")
+    if open_ and page is not None:
+        terminal.browse(page)
 
 
 def sure(reply: Reply) -> str:
@@ -85,7 +80,7 @@ def sure(reply: Reply) -> str:
 def write_sheet(
     images: Any, kept: Sequence[int], replies: Sequence[Reply], names: Sequence[str], to: Path, model: str
 ) -> None:
-    """Pictures beside their captions, .html or .png by the name."""
+    """The page: pictures beside their captions."""
     from diptych.data.sheet import Picture, thumbnail, write_pictures
     from diptych.images import BadImage
     from diptych.types import EncodedImage
