@@ -64,8 +64,8 @@ PRESETS: dict[str, SimVLMConfig] = {
 class SimVLM(nn.Module):
     """Simple visual language model with the one objective PrefixLM (Wang et al. 2022, section 3, equation 3).
 
-    One set of token embeddings serves the encoder, the decoder and the output. The decoder starts from the start token,
-    and its positions count from there.
+    One set of token embeddings serves the encoder, the decoder and the output. The decoder begins with the start token
+    in the place of the prefix's last one, so that a token has the same position in every cut of its text.
 
     Deviation: positions of the picture are learnt for each cell and added; there is no relative attention on top.
     """
@@ -175,7 +175,9 @@ class SimVLM(nn.Module):
         in_prefix = (place < given[:, None])[:, :room]
         memory, there = self.encode(batch.pixels, tokens[:, :room], in_prefix, batch.has_image)
         written, wanted = suffix(tokens, wanted & keep, given)
-        hidden = self.decoder(self.decoder.embed(written), memory=memory, memory_mask=masks.padding(there))
+        positions = (given[:, None] - 1 + place[: written.shape[1]]).clamp(max=tokens.shape[1] - 1)
+        x, looked_at = self.decoder.embed(written), masks.padding(there)
+        hidden = self.decoder(x, positions=positions, memory=memory, memory_mask=looked_at)
         loss = next_token(hidden, self.decoder.head_weight(), written, wanted)
         chance = {"loss/prefix_lm": next_token_chance(self.decoder.vocab_size)}
         return Losses(loss, {"loss/prefix_lm": loss.detach()}, chance, {"prefix_tokens": given.float().mean()})
@@ -185,11 +187,12 @@ class SimVLM(nn.Module):
     @torch.no_grad()
     def read(self, pictures: Sequence[Sequence[speaking.Picture]], prompts: Sequence[Sequence[int]]) -> Prompted:
         """See `speaking`. The whole prompt goes to the encoder; of one that is too long the end is read."""
-        most = len(self.text_positions) - 1
+        most = max(1, len(self.text_positions) - speaking.ANSWER_TOKENS)
         tokens, keep = speaking.padded(self, [[prompt[0], *prompt[1:][-most:]] for prompt in prompts])
         memory, there = self.encode(speaking.stack(self, [some[0] for some in pictures]), tokens, keep)
         start = self.decoder.embed(tokens[:, :1])
-        return Prompted(self.decoder, start, keep[:, :1], memory=Projected(self.decoder.layers, memory, there))
+        looked_at = Projected(self.decoder.layers, memory, there)
+        return Prompted(self.decoder, start, keep[:, :1], memory=looked_at, first=keep.sum(dim=1) - 1)
 
 
 def prefix_lengths(keep: Bool[Tensor, "B T"], wanted: Bool[Tensor, "B T"]) -> Int[Tensor, "B"]:

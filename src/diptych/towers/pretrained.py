@@ -125,7 +125,9 @@ def _load_own_vision(folder: Path) -> PretrainedVision:
     except (OSError, SafetensorError) as error:
         raise InputError(f"{weights}: cannot be read as safetensors: {error}") from None
     state = {name.removeprefix(_OWN): value for name, value in tensors.items() if name.startswith(_OWN)}
-    image = {key: tuple(value) if isinstance(value, list) else value for key, value in (fields.get("image") or {}).items()}
+    image = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in (fields.get("image") or {}).items()
+    }
     return PretrainedVision(config, state, image)
 
 

@@ -67,6 +67,7 @@ class Prompted:
         mask: True where a position of the prompt may look; None is the causal mask. `keep` is joined to it.
         before: called before each layer.
         memory: for a model whose layers have a `cross` module.
+        first: position of each row's first token, where something that is not in `x` comes before it; 0 if None.
     """
 
     def __init__(
@@ -78,15 +79,17 @@ class Prompted:
         mask: Bool[Tensor, "#B 1 S S"] | None = None,
         before: Between | None = None,
         memory: Memory | None = None,
+        first: Int[Tensor, "B"] | None = None,
     ) -> None:
         self.lm, self.before, self.memory = lm, before, memory
         self.keep = keep
         self.whole = bool(keep.all())  # nothing is padded, so that no mask is needed for single tokens
-        self.written = keep.sum(dim=1)  # positions used in each row
+        start = keep.new_zeros(len(keep), dtype=torch.long) if first is None else first
+        self.written = keep.sum(dim=1) + start  # the next position of each row
         self.cache = lm.new_cache(2 * x.shape[1] + 32)
         if not self.whole:
             mask = (masks.causal(x.shape[1], x.device) if mask is None else mask) & masks.padding(keep)
-        hidden = self._read(x, mask, (keep.cumsum(dim=1) - 1).clamp(min=0))
+        hidden = self._read(x, mask, (keep.cumsum(dim=1) - 1).clamp(min=0) + start[:, None])
         last = keep.shape[1] - 1 - keep.flip(1).int().argmax(dim=1)
         self.hidden: Float[Tensor, "R D"] = hidden[torch.arange(len(hidden), device=hidden.device), last]
 
