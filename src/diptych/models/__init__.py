@@ -20,6 +20,8 @@ FAMILIES: dict[str, str] = {
     "clip": "diptych.models.clip:CLIP",
     "lit": "diptych.models.lit:LiT",
     "frozen": "diptych.models.frozen:Frozen",
+    "flamingo": "diptych.models.flamingo:Flamingo",
+    "visualgpt": "diptych.models.visualgpt:VisualGPT",
     "simvlm": "diptych.models.simvlm:SimVLM",
     "virtex": "diptych.models.virtex:VirTex",
     "asif": "diptych.models.asif:ASIF",

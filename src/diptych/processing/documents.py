@@ -36,10 +36,10 @@ class Rows(NamedTuple):
     pictures: list[int]
 
 
-def add_places(words: TextProcessor, *, chunk_end: bool) -> TextProcessor:
+def add_places(words: TextProcessor, *, chunk_end: bool, taken: int = 1) -> TextProcessor:
     """The same tokenizer with `IMAGE`; with `chunk_end` also `CHUNK_END`, which from then on ends every text.
 
-    The new tokens are the last ones, `IMAGE` the very last.
+    The new tokens are the last ones, `IMAGE` the very last. Texts are shorter by `taken` positions: those of a picture.
     """
     start = words.tokenizer.id_to_token(words.bos_id)
     words.tokenizer.add_special_tokens([CHUNK_END, IMAGE] if chunk_end else [IMAGE])
@@ -47,10 +47,12 @@ def add_places(words: TextProcessor, *, chunk_end: bool) -> TextProcessor:
     if chunk_end:
         ends = [(token, words.tokenizer.token_to_id(token)) for token in (start, CHUNK_END)]
         words.tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{start} $A {CHUNK_END}", special_tokens=ends
+            single=[start, "$A", CHUNK_END], special_tokens=ends
         )
         settings["eos_token"] = CHUNK_END
-    return TextProcessor(words.tokenizer, words.context_length, pad_id=words.pad_id, pad=words.pad, settings=settings)
+    return TextProcessor(
+        words.tokenizer, words.context_length - taken, pad_id=words.pad_id, pad=words.pad, settings=settings
+    )
 
 
 def place(words: TextProcessor) -> int:

@@ -8,27 +8,27 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from diptych.towers.build import LanguageModule
+from diptych.types import InputError
 
 
-class MoreTokens(nn.Module):
-    """See `outputs.LanguageModel`. Tokens from `first` on have embeddings of their own, which stay trainable.
+class MoreTokens:
+    """A view of a language model; see `outputs.LanguageModel`. Tokens from `first` on have the embeddings `rows`.
 
     The first `said` of them can be written too: their embeddings are then also rows of the output matrix. Rows that the
     language model has from `first` on belong to no token of its tokenizer and are left out.
 
     Args:
         lm: whose weights are not touched.
-        first: the number of the first new token, at most the model's vocabulary size.
-        count: how many there are.
+        rows: embeddings of the new tokens, a parameter of whoever makes this view.
+        first: the number of the first new token. Raises `InputError` where the model has fewer tokens.
         said: how many of them the model may write, the first ones.
     """
 
-    def __init__(self, lm: LanguageModule, first: int, count: int, *, said: int) -> None:
-        super().__init__()
-        self.lm = lm
-        self.first, self.said = first, said
+    def __init__(self, lm: LanguageModule, rows: Float[Tensor, "K D"], first: int, *, said: int) -> None:
+        if first > lm.vocab_size:
+            raise InputError(f"lm: expected at least the {first} tokens of its tokenizer, got {lm.vocab_size}")
+        self.lm, self.rows, self.first, self.said = lm, rows, first, said
         self.width, self.vocab_size = lm.width, first + said
-        self.rows = nn.Parameter(torch.randn(count, lm.width) * 0.02)
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -53,6 +53,8 @@ class MoreTokens(nn.Module):
         """The model's own."""
         hidden: Tensor = self.lm(x, mask=mask, positions=positions, cache=cache, before=before)
         return hidden
+
+    __call__ = forward
 
     def head_weight(self) -> Float[Tensor, "V D"]:
         """The matrix that makes logits of hidden states, with the rows of the new tokens that can be written."""
