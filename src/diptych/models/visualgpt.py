@@ -91,6 +91,8 @@ class VisualGPT(nn.Module):
     PRESETS = PRESETS
     VERSION = 1
     takes_several = False
+    attends_to_grid = True
+    """Its words look at the grid of the vision tower itself, so that their attention is a map of the picture."""
 
     caption = speaking.caption
     answer = speaking.answer
