@@ -72,7 +72,8 @@ class PerceiverResampler(nn.Module):
         if self.media_time_embs is not None and number is not None:
             x = x + self.media_time_embs[number]
         latents = self.latents.expand(len(x), -1, -1)
-        for attention, transform in self.layers:
+        for layer in self.layers:
+            attention, transform = layer.children()
             latents = latents + attention(x, latents)
             latents = latents + transform(latents)
         out: Tensor = self.norm(latents)

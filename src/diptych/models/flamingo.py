@@ -11,12 +11,14 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from diptych.blocks import masks
+from diptych.blocks.attention import KeyValues
 from diptych.blocks.gated_cross_attention import GatedCrossAttention
 from diptych.blocks.resampler import PerceiverResampler
 from diptych.config import strict
@@ -146,9 +148,10 @@ class Flamingo(nn.Module):
         check_letter("flamingo: vision", config.vision_tuning, config.vision_address)
         check_letter("flamingo: lm", config.lm_tuning, config.lm_address)
         found = start(config, texts)
-        config = dataclasses.replace(found.config, vocab_size=found.words.vocab_size)
+        first = found.words.vocab_size
+        config = dataclasses.replace(found.config, vocab_size=first)
         words = add_places(found.words, chunk_end=True)
-        if place(words) != config.vocab_size + 1:
+        if place(words) != first + 1:
             raise InputError(f"flamingo: lm: expected a tokenizer without {IMAGE} and {CHUNK_END}; it has them already")
         with seeded(seed):
             model = cls(config, PairProcessor(ImageProcessor(found.config.image), words))
@@ -200,9 +203,9 @@ class Flamingo(nn.Module):
 
     def _gates(self) -> dict[str, Tensor | float]:
         """How far the gates are open: the mean of |tanh|, 0 at the start."""
-        layers = list(self.gated_cross_attn_layers.values())
+        layers = list(self.gated_cross_attn_layers.children())
         return {
-            name: torch.stack([getattr(layer, name).detach().tanh().abs() for layer in layers]).mean()
+            name: torch.cat([layer.get_parameter(name).detach().tanh().abs() for layer in layers]).mean()
             for name in ("attn_gate", "ff_gate")
         }
 
@@ -217,9 +220,9 @@ class Looking:
     """
 
     def __init__(self, layers: nn.ModuleDict, media: Float[Tensor, "B N K D"], times: Int[Tensor, "B S"]) -> None:
-        self.layers = {int(name): layer for name, layer in layers.items()}
+        self.layers: dict[int, Any] = {int(name): layer for name, layer in layers.items()}
         flat = media.flatten(1, 2)
-        self.kept = {number: layer.key_values(flat) for number, layer in self.layers.items()}
+        self.kept: dict[int, KeyValues] = {number: layer.key_values(flat) for number, layer in self.layers.items()}
         self.mask = masks.media(times, media.shape[1], media.shape[2])
 
     def __call__(self, layer: int, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:

@@ -41,7 +41,7 @@ def add_places(words: TextProcessor, *, chunk_end: bool, taken: int = 1) -> Text
 
     The new tokens are the last ones, `IMAGE` the very last. Texts are shorter by `taken` positions: those of a picture.
     """
-    start = words.tokenizer.id_to_token(words.bos_id)
+    start = str(words.tokenizer.id_to_token(words.bos_id))
     words.tokenizer.add_special_tokens([CHUNK_END, IMAGE] if chunk_end else [IMAGE])
     settings = dict(words.settings)
     if chunk_end:
