@@ -209,6 +209,12 @@ def test_rows_without_a_picture_learn_from_text_and_rows_without_text_ask_for_no
     assert model.visual.trunk.stem.conv.weight.grad is None
 
 
+def test_documents_with_several_pictures_are_refused_in_one_sentence(model: SimVLM) -> None:
+    batch = dataclasses.replace(blocks(model), picture_of=torch.arange(8))
+    with pytest.raises(InputError, match=r"simvlm: expected one picture a row; set loader\.texts to captions"):
+        model(batch)
+
+
 def _blind(batch: Batch) -> Batch:
     return dataclasses.replace(batch, pixels=None)
 

@@ -164,7 +164,12 @@ class SimVLM(nn.Module):
     # ------------------------------------------------------------ training
 
     def forward(self, batch: Batch) -> Losses:
-        """Pairs, questions with answers, and lone texts, also mixed. A row without text asks for nothing."""
+        """Pairs, questions with answers, and lone texts, also mixed. A row without text asks for nothing.
+
+        Raises `InputError` for documents with several pictures.
+        """
+        if batch.picture_of is not None:
+            raise InputError("simvlm: expected one picture a row; set loader.texts to captions, questions or both")
         tokens, keep = field_of(batch, "tokens"), field_of(batch, "token_mask")
         wanted = speaking.targets(batch)
         if batch.has_text is not None:
