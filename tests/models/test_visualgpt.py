@@ -7,6 +7,8 @@ import math
 import numpy as np
 import pytest
 import torch
+import transformers as hf
+from tiny_hf import IDS, WORDS, save_model, save_tokenizer
 
 import diptych
 from diptych import models
@@ -15,7 +17,7 @@ from diptych.data.loader import Loader
 from diptych.decoding import write
 from diptych.models.visualgpt import PRESETS, VisualGPT, VisualGPTConfig
 from diptych.processing import ImageConfig
-from diptych.towers import DecoderConfig, EfficientNetConfig, HFLanguageConfig, ResNetConfig
+from diptych.towers import DecoderConfig, EfficientNetConfig, HFLanguageConfig, ResNetConfig, load_language
 from diptych.training.config import TrainConfig
 from diptych.training.step import Stepper
 from diptych.types import AnswersQuestions, Batch, InputError, WritesCaptions
@@ -169,6 +171,19 @@ def test_a_frozen_decoder_stays_as_it_is(world, texts):
     before = copy.deepcopy(model.lm.state_dict())
     train(model, batch_of(world, model, 8), 3)
     assert all(torch.equal(value, before[name]) for name, value in model.lm.state_dict().items())
+
+
+def test_the_decoder_can_be_a_pretrained_gpt2(tmp_path):
+    save_tokenizer(tmp_path, 32)
+    config = hf.GPT2Config(vocab_size=len(WORDS), n_embd=32, n_layer=2, n_head=4, n_positions=32, **IDS)
+    save_model(tmp_path, lambda: hf.GPT2LMHeadModel(config))
+    found = load_language(tmp_path)
+    model = VisualGPT.new(dataclasses.replace(CONFIG, lm_address=str(tmp_path)))
+    state = model.lm.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in found.state_dict.items())
+    assert {name.split(".")[2] for name in state.keys() - found.state_dict.keys()} == {"cross"}
+    reply = diptych.caption(model, [np.zeros((32, 32, 3), dtype=np.uint8)]).replies[0]
+    assert 0 < reply.confidence <= 1
 
 
 def test_configs_that_cannot_be_are_refused(texts):
