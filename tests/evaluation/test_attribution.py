@@ -177,6 +177,6 @@ def test_the_picture_shows_every_word(family, tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
     maps = attribute(family, picture, TEXT, "attention")
     drawn = Image.open(draw_words(picture, maps, tmp_path / "new" / "words.png"))
-    assert drawn.width > 1500 and len(drawn.convert("RGB").getcolors(1 << 20)) > 50
+    assert drawn.width > 900 and len(drawn.convert("RGB").getcolors(1 << 20)) > 50
     with pytest.raises(InputError, match=r"\.png"):
         draw_words(picture, maps, tmp_path / "words.txt")

@@ -12,7 +12,7 @@ from diptych.evaluation.attribution.maps import WordMap, enlarged
 from diptych.images import decode
 from diptych.types import InputError
 
-COLUMNS, SIDE = 8, 1.5  # words in a line; inches
+COLUMNS, SIDE = 8, 1.5  # most words in a line; inches
 
 
 def draw_words(picture: Any, maps: Sequence[WordMap], to: str | Path) -> Path:
@@ -33,8 +33,8 @@ def draw_words(picture: Any, maps: Sequence[WordMap], to: str | Path) -> Path:
     if to.suffix != ".png" or not maps:
         raise InputError(f"{to}: expected a name that ends in .png, and at least one word")
     image = np.asarray(decode(picture))
-    columns = min(COLUMNS, len(maps) + 1)
-    lines = -(-(len(maps) + 1) // columns)
+    lines = -(-(len(maps) + 1) // COLUMNS)
+    columns = -(-(len(maps) + 1) // lines)
     figure = Figure(figsize=(SIDE * columns, (SIDE + 0.4) * lines), dpi=160, layout="constrained")
     FigureCanvasAgg(figure)
     panels = list(figure.subplots(lines, columns, squeeze=False).flat)
