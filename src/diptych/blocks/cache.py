@@ -13,30 +13,36 @@ class LayerCache:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.length = 0
-        self._kept: Float[Tensor, "2 B heads capacity head_width"] | None = None
+        self._keys: Float[Tensor, "B heads capacity head_width"] | None = None
+        self._values: Float[Tensor, "B heads capacity head_width"] | None = None
 
     def append(
         self, keys: Float[Tensor, "B heads S head_width"], values: Float[Tensor, "B heads S head_width"]
     ) -> tuple[Float[Tensor, "B heads S2 head_width"], Float[Tensor, "B heads S2 head_width"]]:
         """Keep these too; gives all that are kept, as views."""
-        batch, heads, new, head_width = keys.shape
+        new = keys.shape[2]
         total = self.length + new
-        if self._kept is None or total > self.capacity:
-            while total > self.capacity:
-                self.capacity *= 2
-            larger = keys.new_empty(2, batch, heads, self.capacity, head_width)
-            if self._kept is not None:
-                larger[:, :, :, : self.length] = self._kept[:, :, :, : self.length]
-            self._kept = larger
-        self._kept[0, :, :, self.length : total] = keys
-        self._kept[1, :, :, self.length : total] = values
+        while total > self.capacity:
+            self.capacity *= 2
+        self._keys = self._with_room(self._keys, keys)
+        self._values = self._with_room(self._values, values)
+        self._keys.narrow(2, self.length, new).copy_(keys)
+        self._values.narrow(2, self.length, new).copy_(values)
         self.length = total
-        return self._kept[0, :, :, :total], self._kept[1, :, :, :total]
+        return self._keys.narrow(2, 0, total), self._values.narrow(2, 0, total)
 
     def select(self, rows: Int[Tensor, "N"]) -> None:
         """Go on with these rows, in this order, repeats allowed."""
-        if self._kept is not None:
-            self._kept = self._kept.index_select(1, rows)
+        if self._keys is not None and self._values is not None:
+            self._keys, self._values = self._keys.index_select(0, rows), self._values.index_select(0, rows)
+
+    def _with_room(self, kept: Tensor | None, like: Tensor) -> Tensor:
+        if kept is not None and kept.shape[2] == self.capacity:
+            return kept
+        larger = like.new_empty(*like.shape[:2], self.capacity, like.shape[3])
+        if kept is not None:
+            larger.narrow(2, 0, self.length).copy_(kept.narrow(2, 0, self.length))
+        return larger
 
 
 class KVCache:

@@ -35,6 +35,17 @@ def prefix(lengths: Int[Tensor, "B"], length: int) -> Bool[Tensor, "B 1 S S"]:
     return causal(length, lengths.device) | padding(in_prefix)
 
 
+def blocks(text: Int[Tensor, "B S"]) -> Bool[Tensor, "B 1 S S"]:
+    """Causal within each text of a row; `text` is the number of the text that a position belongs to. With 0 0 1 1:
+
+    1 0 0 0
+    1 1 0 0
+    0 0 1 0
+    0 0 1 1
+    """
+    return causal(text.shape[1], text.device) & (text[:, None, :, None] == text[:, None, None, :])
+
+
 def media(times: Int[Tensor, "B S"], count: int, vectors: int) -> Bool[Tensor, "B 1 S M"]:
     """Each token sees the vectors of one picture only, the last before it (Alayrac et al. 2022, section 2.3).
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FAMILIES: dict[str, str] = {
     "clip": "diptych.models.clip:CLIP",
     "lit": "diptych.models.lit:LiT",
+    "lm": "diptych.models.lm:LM",
     "frozen": "diptych.models.frozen:Frozen",
     "flamingo": "diptych.models.flamingo:Flamingo",
     "visualgpt": "diptych.models.visualgpt:VisualGPT",

@@ -58,6 +58,30 @@ def cross_entropy(
     return total / max(len(hidden), 1)
 
 
+def contrastive_search_loss(
+    hidden: Float[Tensor, "B T D"], text: Int[Tensor, "B T"], *, margin: float = 0.5
+) -> Float[Tensor, ""]:
+    """SimCTG's loss: a token's state is to be like itself and unlike those of its text's other tokens.
+
+    The mean over pairs i != j of max(0, margin - s(i, i) + s(i, j)) with the cosine s, so s(i, i) = 1, first over the
+    pairs of a text and then over texts (Su et al. 2022, equation 2); in [0, margin + 1].
+
+    Args:
+        hidden: the last states.
+        text: the number of the text that each token belongs to, from 0, negative at padding.
+    """
+    rows = torch.nn.functional.normalize(hidden.float(), dim=-1)
+    with torch.autocast(hidden.device.type, enabled=False):
+        gaps = (margin - 1 + rows @ rows.mT).relu()
+    same = (text[:, :, None] == text[:, None]) & (text >= 0)[:, :, None]
+    same = same & ~torch.eye(text.shape[1], dtype=torch.bool, device=text.device)
+    of = text.clamp(min=0).flatten()
+    count = int(of.max()) + 1 if len(of) else 1
+    totals = gaps.new_zeros(count).index_add(0, of, gaps.masked_fill(~same, 0).sum(dim=2).flatten())
+    pairs = gaps.new_zeros(count).index_add(0, of, same.sum(dim=2).flatten().to(gaps.dtype))
+    return (totals / pairs.clamp(min=1)).sum() / (pairs > 0).sum().clamp(min=1)
+
+
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """d loss / d logits = (softmax - onehot) / N, so that both gradients are one more product each."""
 

@@ -93,9 +93,17 @@ def ready(model: Any, device: str = "auto") -> Iterator[torch.device]:
                 tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
     for module in training:
         module.training = False
+    # Autocast keeps its casts of weights that want gradients, and casts all others anew at every use: a frozen language
+    # model would be cast for every token. Whoever computes here computes under `no_grad`.
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad and parameter.is_leaf]
+    frozen = [parameter for parameter in frozen if parameter.is_floating_point()]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
     try:
         yield there
     finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
         for module in training:
             module.training = True
 

@@ -56,7 +56,7 @@ def load_language(address: str | Path) -> PretrainedLanguage:
     Raises `InputError` and `WeightsUnavailable`.
     """
     folder = fetch(address)
-    for own in (folder, folder / "model"):  # a model's folder, or a run's with a saved model in it
+    for own in (folder / "model", folder):  # a run's folder has a config of its own beside the saved model
         if (own / "config.json").is_file() and "family" in read_file(own / "config.json"):
             return _load_own(own)
     if not (folder / "config.json").is_file():
