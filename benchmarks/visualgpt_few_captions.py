@@ -1,0 +1,153 @@
+"""What a gate is worth with few captions: `python benchmarks/visualgpt_few_captions.py --out few --lm runs/words`.
+
+Chen et al. 2022 (tables 2 and 3) train on 1 % and less of the captions of COCO. Here: a share of the captions of a
+generated world x the unit in the decoder (SRAU in both published forms, plain cross-attention, attention on attention)
+x seeds, with the same language model, the same picture encoder and the same number of samples seen. Each cell is
+trained, judged on scenes of another split, and written to OUT/cells; what is there is not done again, so that a killed
+call goes on. Then OUT/results.json and OUT/results.png are written from all cells that are there: the mean over seeds
+with its 95 % interval (Student's t; None of one seed), and each seed.
+
+Without `--lm` the language model starts from scratch in every cell, which leaves out the point of the paper.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+import diptych
+from diptych.recipes import recipe
+
+UNITS = ("srau", "srau-code", "plain", "aoa")
+NAMES = {"srau": "SRAU (paper)", "srau-code": "SRAU (code)", "plain": "cross-attention", "aoa": "AoA"}
+
+
+def cell(args: argparse.Namespace, unit: str, share: float, seed: int) -> dict[str, Any]:
+    """Train and judge one model; gives its numbers."""
+    world = diptych.open_dataset(f"scenes:?n={args.scenes}&size={args.size}&objects={args.objects}&seed=0")
+    count = max(2, round(share * args.scenes))
+    some = world.select(np.sort(np.random.default_rng([seed, 0]).permutation(args.scenes)[:count]).tolist())
+    model = {"cross": unit} | ({"lm_address": args.lm} if args.lm else {})
+    settings: dict[str, Any] = {
+        "model": model,
+        "training": {"samples": args.samples, "lr": args.lr, "seed": seed, "checkpoint_every": 0},
+        "loader": {"batch_size": min(args.batch, count), "held_out": 0.0, "seed": seed},
+    }
+    chosen = recipe("visualgpt", preset=args.preset, settings=settings)
+    folder = args.out / "runs" / name(unit, share, seed)
+    trained = diptych.train(chosen, some, folder, show="plain")
+    test = diptych.open_dataset(f"scenes:?n={args.test}&size={args.size}&objects={args.objects}&seed=0&split=test")
+    found = diptych.evaluate(trained.model, test, "caption", seed=seed).estimates
+    estimates = {key: estimate._asdict() for key, estimate in found.items()}
+    last = trained.run.values if trained.run else {}
+    gates = {key: value for key, value in last.items() if key.startswith("gate/")}
+    return {"unit": unit, "share": share, "seed": seed, "pictures": count, "estimates": estimates, "gates": gates}
+
+
+def name(unit: str, share: float, seed: int) -> str:
+    """What a cell is called."""
+    return f"{unit}-{share:g}-{seed}"
+
+
+def summarise(cells: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
+    """For each unit and share the mean over seeds with its interval, and what each seed reached."""
+    of: dict[tuple[str, float], dict[int, float]] = defaultdict(dict)
+    for one in cells:
+        of[one["unit"], one["share"]][one["seed"]] = one["estimates"][metric]["value"]
+    rows = []
+    for (unit, share), by_seed in sorted(of.items()):
+        values = np.array(list(by_seed.values()))
+        half = None
+        if len(values) > 1:
+            half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
+        rows.append({"unit": unit, "share": share, "mean": float(values.mean()), "half": half, "seeds": by_seed})
+    return rows
+
+
+def draw(rows: list[dict[str, Any]], metric: str, chance: float | None, to: Path) -> None:
+    """The means with their intervals over the share of captions, each seed as a dot."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    units = [unit for unit in UNITS if any(row["unit"] == unit for row in rows)]
+    for place, unit in enumerate(units):
+        own = [row for row in rows if row["unit"] == unit]
+        x = np.array([row["share"] for row in own]) * 1.12 ** (place - (len(units) - 1) / 2)
+        half = [row["half"] or 0 for row in own]
+        means = [row["mean"] for row in own]
+        line = axes.errorbar(x, means, half, marker="o", markersize=4, capsize=3, linewidth=1.2, label=NAMES[unit])
+        for at, row in zip(x, own):
+            dots = list(row["seeds"].values())
+            axes.plot([at] * len(dots), dots, ".", color=line[0].get_color(), alpha=0.5, markersize=4)
+    if chance is not None:
+        axes.axhline(chance, color="0.6", linewidth=1, linestyle="--", label="chance")
+    shares = sorted({row["share"] for row in rows})
+    axes.set_xscale("log")
+    axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
+    axes.minorticks_off()
+    axes.set_xlabel("share of the captions")
+    axes.set_ylabel(metric)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(to)
+
+
+def same(args: argparse.Namespace) -> None:
+    """Refuse to mix cells of different settings in one folder."""
+    free = {"out", "units", "shares", "seeds", "metric"}
+    here = {key: value for key, value in vars(args).items() if key not in free}
+    file = args.out / "settings.json"
+    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != here:
+        raise SystemExit(f"{file}: these cells were made with other settings; name another --out")
+    file.write_text(json.dumps(here, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--lm", help="address of the language model; from scratch without it")
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--units", nargs="+", default=list(UNITS), choices=UNITS)
+    parser.add_argument("--shares", nargs="+", type=float, default=[0.01, 0.1, 1.0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--scenes", type=int, default=10_000, help="pictures that are 100 %%")
+    parser.add_argument("--test", type=int, default=300)
+    parser.add_argument("--samples", type=int, default=40_000, help="seen in training, in every cell")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--objects", default="1-3")
+    parser.add_argument("--metric", default="caption/objects_right")
+    args = parser.parse_args()
+    (args.out / "cells").mkdir(parents=True, exist_ok=True)
+    same(args)
+    for seed in range(args.seeds):  # seed by seed, so that a call that is stopped early has whole comparisons
+        for share in args.shares:
+            for unit in args.units:
+                file = args.out / "cells" / f"{name(unit, share, seed)}.json"
+                if not file.exists():
+                    found = cell(args, unit, share, seed)
+                    file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    cells = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((args.out / "cells").glob("*.json"))]
+    rows = summarise(cells, args.metric)
+    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
+    result = {"settings": settings, "metric": args.metric, "rows": rows, "cells": cells}
+    (args.out / "results.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    draw(rows, args.metric, cells[0]["estimates"][args.metric]["chance"], args.out / "results.png")
+    for row in rows:
+        half = "" if row["half"] is None else f" +- {row['half']:.3f}"
+        print(f"{100 * row['share']:6.1f} %  {NAMES[row['unit']]:16s} {row['mean']:.3f}{half}")
+
+
+if __name__ == "__main__":
+    main()
