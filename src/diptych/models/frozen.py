@@ -54,7 +54,7 @@ class FrozenConfig:
 
 
 _TINY = FrozenConfig(
-    vision=ResNetConfig(depths=(1, 1, 1), stem_width=32, block="basic"),
+    vision=ResNetConfig(depths=(2, 2, 2), stem_width=32, block="basic"),
     lm=DecoderConfig(vocab_size=2048, context_length=256, width=192, layers=4, heads=3, positions="rotary"),
     lm_tuning="u",
     image=ImageConfig(size=64),
