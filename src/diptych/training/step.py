@@ -55,7 +55,8 @@ class Stepper:
     Learning Batch Size under Memory Limited Setup", 2021, section 3.2): encode all pieces without a graph, take the
     objective of all features and its gradients with respect to them, then encode each piece again with a graph and
     pull. That is the plain step's gradient, unless layers mix samples (batch norm sees only its micro-batch). Any other
-    model's losses are averaged over the pieces, weighted by their samples.
+    model's losses are averaged over the pieces, weighted by their samples. Deviation: a loss that is a mean over tokens
+    then weighs each token by one over the tokens of its piece, not of the whole batch.
 
     Random numbers in the model depend on nothing but (seed, step, process, piece). So dropout is the same in both
     encodings, and a resumed run draws what the interrupted one would have drawn.
