@@ -335,3 +335,22 @@ def test_each_place_is_widened_in_its_row() -> None:
     assert wide.tokens.tolist() == [[1, 9, 9, 9, 2, 9, 9, 9], [1, 3, 0, 0, 0, 0, 0, 0]]
     assert wide.keep.sum(1).tolist() == [8, 2] and wide.places.sum(1).tolist() == [6, 0]
     assert wide.said.nonzero().tolist() == [[0, 4]]
+
+
+@pytest.mark.parametrize("family", ["frozen", "flamingo"])
+def test_documents_train_from_a_recipe_and_what_is_saved_answers_after_examples(family: str, tmp_path: Path) -> None:
+    mixture = tmp_path / "mixture.toml"
+    mixture.write_text(
+        '[[parts]]\nname = "episodes"\ndata = "scenes:?n=16&size=32&objects=1-2&task=episodes"\n'
+        '[[parts]]\nname = "pairs"\ndata = "scenes:?n=16&size=32&objects=1"\nweight = 0.5\n'
+    )
+    sizes = {"model.lm.vocab_size": "300", "model.lm.width": "24", "model.lm.layers": "2", "model.image.size": "32"}
+    loader = {"loader.texts": "documents", "loader.batch_size": "6", "training.steps": "2"}
+    made = diptych.recipe(family, preset="tiny", overrides=sizes | loader)
+    trained = diptych.train(made, f"mix:{mixture}", tmp_path / "run", show="silent")
+    assert trained.run is not None and trained.run.finished
+    model = diptych.load(tmp_path / "run")
+    sample = diptych.open_dataset("scenes:?n=16&size=32&objects=1-2&task=episodes").take([4])[0]
+    shots = few_shot(sample.messages)
+    pictures = [model.processor.decode_image(sample.images[i].data) for i in shots.pictures]
+    assert len(pictures) > 2 and not isinstance(model.answer([pictures], [shots.prompt])[0], Rejected)
