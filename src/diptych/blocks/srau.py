@@ -20,8 +20,7 @@ def gates(share: Float[Tensor, "*S"], threshold: float) -> tuple[Float[Tensor, "
     A shut gate passes no gradient to the unit; for a threshold below 0.5 the other gate of the pair is then open, and
     through its gradient a shut one can open again.
     """
-    rest = 1 - share
-    return share * (share > threshold), rest * (rest > threshold)
+    return F.threshold(share, threshold, 0.0), F.threshold(1 - share, threshold, 0.0)
 
 
 class _Gated(nn.Module):
@@ -37,20 +36,24 @@ class _Gated(nn.Module):
         self.seen: dict[str, Tensor] = {}
         """Of the last forward in training: the visual gate's mean, and the shares of units with an open gate."""
 
-    def _look(self, h: Tensor, memory: Tensor | KeyValues, mask: Tensor | None) -> Tensor:
+    def _look(self, normed: Tensor, memory: Tensor | KeyValues, mask: Tensor | None) -> Tensor:
         if not isinstance(memory, KeyValues):
             memory = self._project(memory)
-        out: Tensor = self.attention(self.norm(h), memory, mask=mask)
+        out: Tensor = self.attention(normed, memory, mask=mask)
         return out
 
     def _project(self, memory: Tensor) -> KeyValues:
         return self.attention.key_values(self.norm(memory))
 
-    def _note(self, visual: Tensor, language: Tensor) -> None:
+    def _note(self, *pairs: tuple[Tensor, Tensor]) -> None:
+        """Keep what there is to see of the (visual, language) gates of each level."""
         if self.training:
-            visual, language = visual.detach(), language.detach()
-            opened = {"visual_open": (visual > 0).float().mean(), "language_open": (language > 0).float().mean()}
-            self.seen = {"visual": visual.mean(), **opened}
+            visual, language = ([gate.detach() for gate in level] for level in zip(*pairs))
+            self.seen = {
+                "visual": torch.stack([gate.mean() for gate in visual]).mean(),
+                "visual_open": torch.stack([gate.count_nonzero() / gate.numel() for gate in visual]).mean(),
+                "language_open": torch.stack([gate.count_nonzero() / gate.numel() for gate in language]).mean(),
+            }
 
 
 class SRAU(_Gated):
@@ -73,8 +76,8 @@ class SRAU(_Gated):
     ) -> Float[Tensor, "B S D"]:
         """`memory` is the picture's tokens, or what `key_values` made of them."""
         visual, language = gates(x.sigmoid(), self.threshold)
-        self._note(visual, language)
-        return visual * self._look(x, memory, mask) + language * x
+        self._note((visual, language))
+        return visual * self._look(self.norm(x), memory, mask) + language * x
 
     def key_values(self, memory: Float[Tensor, "B M D"]) -> KeyValues:
         """The memory projected, so that a text can be written without doing it again for every token."""
@@ -102,15 +105,14 @@ class MeshedSRAU(_Gated):
         self, x: Float[Tensor, "B S D"], memory: Any, *, mask: Bool[Tensor, "#B 1 #S M"] | None = None
     ) -> Float[Tensor, "B S D"]:
         """`memory` is a tuple with the picture's tokens (B M D) at each level, or what `key_values` made of it."""
-        outs, visuals, languages = [], [], []
+        total, noted, normed = torch.zeros_like(x), [], self.norm(x)
         for alpha, level in zip(self.alphas, memory, strict=True):
-            attended = self._look(x, level, mask)
+            attended = self._look(normed, level, mask)
             language, visual = gates(alpha(torch.cat([x, attended], dim=-1)).sigmoid(), self.threshold)
-            outs.append(language * x + visual * attended)
-            visuals.append(visual)
-            languages.append(language)
-        self._note(torch.stack(visuals), torch.stack(languages))
-        out: Tensor = torch.stack(outs).sum(dim=0) / len(outs) ** 0.5
+            total = total + language * x + visual * attended
+            noted.append((visual, language))
+        self._note(*noted)
+        out: Tensor = total / len(noted) ** 0.5
         return out
 
     def key_values(self, memory: tuple[Tensor, ...]) -> tuple[KeyValues, ...]:
@@ -133,7 +135,8 @@ class AttentionOnAttention(_Gated):
         mask: Bool[Tensor, "#B 1 #S M"] | None = None,
     ) -> Float[Tensor, "B S D"]:
         """`memory` is the picture's tokens, or what `key_values` made of them."""
-        both = torch.cat([self._look(x, memory, mask), self.norm(x)], dim=-1)
+        normed = self.norm(x)
+        both = torch.cat([self._look(normed, memory, mask), normed], dim=-1)
         out: Tensor = x + F.glu(self.information(both), dim=-1)
         return out
 
