@@ -51,11 +51,11 @@ class SimVLMConfig:
 # tiny is ours: 64 px, for minutes on two cores. base has ViT-B's sizes in both stacks.
 PRESETS: dict[str, SimVLMConfig] = {
     "tiny": SimVLMConfig(
-        vision=ResNetConfig(depths=(1, 1), stem_width=48, block="basic"),
+        vision=ResNetConfig(depths=(1, 1), stem_width=64, block="basic"),
         decoder=DecoderConfig(vocab_size=2048, context_length=96, width=160, layers=2, heads=4, activation="gelu"),
         image=ImageConfig(size=64),
         grid=8,
-        encoder_layers=2,
+        encoder_layers=1,
     ),
     "base": SimVLMConfig(),
 }
