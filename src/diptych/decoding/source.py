@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -29,6 +29,16 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class SourceWithStates(Source, Protocol):
+    """A source that also shows how it read its prompts, as contrastive search needs."""
+
+    @property
+    def prompt(self) -> tuple[Float[Tensor, "R S D"], Bool[Tensor, "R S"]] | None:
+        """The hidden states of the prompts and which of them are no padding; None from the first `advance` on."""
+        ...
+
+
 class Written(NamedTuple):
     """A text that was written, in tokens.
 
@@ -36,7 +46,7 @@ class Written(NamedTuple):
         tokens: without the end token.
         log_probs: of each token, and of the end token where there is one: ln p(token | what came before), as the model
             has it, before temperature and other rules.
-        ended: whether the end token came before the limit.
+        ended: whether the end token, or what else ends a text, came before the limit.
     """
 
     tokens: list[int]

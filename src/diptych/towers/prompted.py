@@ -55,7 +55,7 @@ class Projected:
 
 
 class Prompted:
-    """Rows of a batch that are being written; see `decoding.Source`.
+    """Rows of a batch that are being written; see `decoding.SourceWithStates`.
 
     Prompts of different length are padded anywhere: what is not kept is never seen, and positions count kept tokens
     only, so that a row's text does not depend on what else is in the batch.
@@ -90,6 +90,7 @@ class Prompted:
         if not self.whole:
             mask = (masks.causal(x.shape[1], x.device) if mask is None else mask) & masks.padding(keep)
         hidden = self._read(x, mask, (keep.cumsum(dim=1) - 1).clamp(min=0) + start[:, None])
+        self.prompt: tuple[Float[Tensor, "R S D"], Bool[Tensor, "R S"]] | None = (hidden, keep)
         last = keep.shape[1] - 1 - keep.flip(1).int().argmax(dim=1)
         self.hidden: Float[Tensor, "R D"] = hidden[torch.arange(len(hidden), device=hidden.device), last]
 
@@ -99,6 +100,7 @@ class Prompted:
 
     def advance(self, tokens: Int[Tensor, "R"]) -> None:
         """Write one more token in each row."""
+        self.prompt = None
         if not self.whole:
             self.keep = torch.cat([self.keep, self.keep.new_ones(len(self.keep), 1)], dim=1)
         mask = None if self.whole else masks.padding(self.keep)
@@ -108,6 +110,7 @@ class Prompted:
     def select(self, rows: Int[Tensor, "N"]) -> None:
         """Go on with these rows, in this order, repeats allowed."""
         self.keep, self.written, self.hidden = self.keep[rows], self.written[rows], self.hidden[rows]
+        self.prompt = None if self.prompt is None else (self.prompt[0][rows], self.keep)
         self.cache.select(rows)
         for part in (self.before, self.memory):
             if part is not None:

@@ -88,7 +88,7 @@ class SelfCritical(nn.Module):
         return tokens, mask
 
 
-def draw(log_probs: Float[Tensor, "R V"]) -> Tensor:
+def draw(log_probs: Float[Tensor, "R V"], texts: Sequence[int], step: int) -> Tensor:
     """A token of each row, drawn from torch's random state, which the loop seeds for every step."""
     return torch.multinomial(log_probs.exp(), 1)[:, 0]
 
