@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from diptych.blocks import masks
 from diptych.blocks.cache import KVCache
-from diptych.blocks.rotary import rotation
+from diptych.blocks.rotary import Rotation, rotation
 from diptych.blocks.transformer import NORMS, CrossAttention, TransformerLayer
 from diptych.towers.configs import DecoderConfig
 from diptych.types import InputError
@@ -86,7 +86,8 @@ class Decoder(nn.Module):
                 )
             x = x + self.positions[positions]
         else:
-            turned = rotation(positions, self.width // self.config.heads, self.config.rope_theta)
+            cos, sin = rotation(positions, self.width // self.config.heads, self.config.rope_theta)
+            turned = Rotation(cos.to(x.dtype), sin.to(x.dtype))  # the angles themselves are in float32
         causal = mask is None and length > 1
         if causal and start:
             mask, causal = masks.causal(start + length, x.device)[:, :, start:], False
