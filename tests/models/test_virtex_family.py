@@ -159,7 +159,7 @@ def test_it_writes_scenes_that_it_learnt_by_heart_and_nothing_true_of_blank_ones
 ) -> None:
     pictures = list(pairs.pixels.permute(0, 2, 3, 1).numpy())
     grey = [picture * 0 + 128 for picture in pictures]
-    fit(model, pairs, 120)
+    fit(model, pairs, 160)
     said = [reply.text for reply in model.caption(pictures)]
     right = sum(a == b.lower() for a, b in zip(said, captions))
     assert right >= 58  # of 64
