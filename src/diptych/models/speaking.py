@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from torch import Tensor
 
-from diptych.decoding import Source, Written, write
+from diptych.decoding import Source, Written, likelihoods, write
 from diptych.models.dual_encoder import field_of
 from diptych.processing import PairProcessor, TextProcessor, documents
 from diptych.processing.documents import IMAGE
@@ -56,7 +56,10 @@ def answer(
     questions: Sequence[str],
     choices: Sequence[Sequence[str]] | None = None,
 ) -> list[Reply | Rejected]:
-    """An answer to each question in the model's own words, written greedily; the confidence is `Written.confidence`.
+    """An answer to each question: the likeliest of its choices, or where it has none the model's own words.
+
+    Of choices the reply is the likeliest as a whole, word for word, and the confidence its likelihood divided by that
+    of all its choices. Own words are written greedily and their confidence is `Written.confidence`.
 
     A model that takes several pictures takes a whole prompt too: a text with `<image>` for each of its pictures, e.g.
     with solved examples (see `processing.documents.few_shot`).
@@ -68,11 +71,18 @@ def answer(
             fine.append(i)
         else:
             replies[i] = Rejected("", "too many pictures", f"the model takes one, got {len(some)}")
-    if fine:
-        prompts = _prompts(model.processor.text, [questions[i] for i in fine])
-        source = model.read([pictures[i] for i in fine], prompts)
-        for i, text in zip(fine, _write(model, source, ANSWER_TOKENS)):
+    options = [list(choices[i]) if choices else [] for i in range(len(questions))]
+    free, choosing = [i for i in fine if not options[i]], [i for i in fine if options[i]]
+    if free:
+        prompts = _prompts(model.processor.text, [questions[i] for i in free])
+        source = model.read([pictures[i] for i in free], prompts)
+        for i, text in zip(free, _write(model, source, ANSWER_TOKENS)):
             replies[i] = _reply(model, text)
+    if choosing:
+        asked = [questions[i] for i in choosing]
+        likeliest = _choose(model, [pictures[i] for i in choosing], asked, [options[i] for i in choosing])
+        for i, reply in zip(choosing, likeliest):
+            replies[i] = reply
     return replies
 
 
@@ -107,6 +117,27 @@ def _prompts(words: TextProcessor, questions: Sequence[str]) -> list[list[int]]:
     plain = iter(words.prompts([question for question in questions if IMAGE not in question]))
     placed = iter(documents.prompts(words, [question for question in questions if IMAGE in question]))
     return [next(placed if IMAGE in question else plain) for question in questions]
+
+
+def _choose(
+    model: Speaks,
+    pictures: Sequence[Sequence[Picture]],
+    questions: Sequence[str],
+    choices: Sequence[Sequence[str]],
+) -> list[Reply]:
+    """The likeliest choice of each question; a choice is tokenized as an answer is in training."""
+    words = model.processor.text
+    source = model.read(pictures, _prompts(words, questions))
+    spelt = [
+        words.plain([f" {choice}" if question else choice for choice in some])
+        for question, some in zip(questions, choices)
+    ]
+    replies = []
+    for some, logs in zip(choices, likelihoods(source, spelt, end=words.eos_id)):
+        shares = np.exp(np.array(logs) - max(logs))
+        best = int(shares.argmax())
+        replies.append(Reply(some[best], float(shares[best] / shares.sum())))
+    return replies
 
 
 def _captions(model: Speaks, pictures: Sequence[Picture], prompts: list[list[int]]) -> list[Reply | Rejected]:
