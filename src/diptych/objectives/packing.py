@@ -59,10 +59,10 @@ def pack(
             order[row, start:end] = text * tokens.shape[1] + place[row, start:end]
             number[row, start:end] = text
             start = end
-    source, text, positions = (torch.from_numpy(array).to(tokens.device) for array in (order, number, place))
+    source, numbers, positions = (torch.from_numpy(array).to(tokens.device) for array in (order, number, place))
     wanted = keep if target_mask is None else target_mask & keep
-    wanted = wanted.flatten()[source] & (text >= 0) & (positions > 0)
-    return Packed(tokens.flatten()[source], text, positions, wanted, len(rows) < len(lengths))
+    wanted = wanted.flatten()[source] & (numbers >= 0) & (positions > 0)
+    return Packed(tokens.flatten()[source], numbers, positions, wanted, len(rows) < len(lengths))
 
 
 def _first_fit(lengths: list[int], room: int) -> list[list[int]]:
