@@ -1,6 +1,6 @@
 """Accuracy of a trained Frozen or Flamingo on few-shot episodes, by the number of solved examples it is given.
 
-    python benchmarks/few_shot.py runs/flamingo/model --data "scenes:?n=400&size=64&task=episodes&split=test"
+    python benchmarks/trained/few_shot.py runs/flamingo/model --data "scenes:?n=400&size=64&task=episodes&split=test"
 
 For each kind of episode: the share of last questions answered rightly after 0, 1, ... examples, the same with all
 pictures blanked (the blind control), and what guessing among the answers reaches. An answer is right where the reply

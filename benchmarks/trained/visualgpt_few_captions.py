@@ -1,4 +1,4 @@
-"""What a gate is worth with few captions: `python benchmarks/visualgpt_few_captions.py --out few --lm runs/words`.
+"""What a gate is worth with few captions: `python benchmarks/trained/visualgpt_few_captions.py --out few --lm words`.
 
 Chen et al. 2022 (tables 2 and 3) train on 1 % and less of the captions of COCO. Here: a share of the captions of a
 generated world x the unit in the decoder (SRAU in both published forms, plain cross-attention, attention on attention)
