@@ -76,6 +76,29 @@ def test_a_finished_run_is_not_trained_again(squares: Path, tmp_path: Path):
     np.testing.assert_array_equal(diptych.embed_texts(first.model, texts), diptych.embed_texts(second.model, texts))
 
 
+def test_a_model_is_trained_further(squares: Path, tmp_path: Path):
+    first = diptych.train(diptych.recipe("clip", settings=TINY), squares, tmp_path / "first", show="silent")
+    further = {name: TINY[name] for name in ("training", "loader")}
+    still = {**further, "training": {**TINY["training"], "lr": 1e-30}}
+    settings = diptych.recipe("clip", start=tmp_path / "first", settings=still)
+    assert settings.model == first.model.config
+    same = diptych.train(settings, squares, tmp_path / "same", show="silent")
+    texts = ["a red square", "a blue square"]
+    before = diptych.embed_texts(first.model, texts)
+    np.testing.assert_allclose(diptych.embed_texts(same.model, texts), before, atol=1e-6)
+    settings = diptych.recipe("clip", start=first.folder, settings=further)
+    other = diptych.train(settings, squares, tmp_path / "other", show="silent")
+    assert np.abs(diptych.embed_texts(other.model, texts) - before).max() > 1e-3
+    with pytest.raises(InputError, match="start"):  # the run in the folder had another
+        diptych.train(diptych.recipe("clip", settings=TINY), squares, tmp_path / "other", show="silent")
+    with pytest.raises(InputError, match=r"model: .*its own settings"):
+        diptych.recipe("clip", start=first.folder, settings=TINY)
+    with pytest.raises(InputError, match="expected 'lit', got 'clip'"):
+        diptych.recipe("lit", start=first.folder)
+    with pytest.raises(InputError, match="expected a model"):
+        diptych.recipe("clip", start=tmp_path)
+
+
 def test_locked_tower_trains_on_cached_features(squares: Path, vision_folder: Path, tmp_path: Path):
     text = TINY["model"]["text"]
     model = {"image_address": str(vision_folder), "text": {"kind": "transformer", **text, "eos_id": 1}, "image": None}

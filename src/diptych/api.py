@@ -324,7 +324,7 @@ def train(
     if not texts:
         what = "captions or questions" if recipe.loader.texts == "both" else recipe.loader.texts
         raise InputError(f"{whole.name}: expected samples with {what} to train on")
-    model = models.family(recipe.family).new(recipe.model, texts, seed=recipe.training.seed)
+    model = _new(recipe, rest, texts)
     distributed.setup(recipe.training.device)
     try:
         result = None
@@ -367,11 +367,22 @@ def _fit(
     )
     run: Mapping[str, Any] = {
         "family": recipe.family,
+        "start": recipe.start,
         "model": as_dict(model.config),
         "loader": as_dict(recipe.loader),
         "data": dataset.fingerprint(),
     }
     return run_loop(model, loader, recipe.training, out, run=run, resume=resume, show=show)
+
+
+def _new(recipe: Recipe, dataset: Dataset, texts: list[str]) -> Any:
+    """The model to train; one that answers learns the words of questions too, to be trained on them later."""
+    if recipe.start is not None:
+        return models.load(recipe.start)
+    family, other = models.family(recipe.family), {"captions": "questions", "questions": "captions"}
+    if hasattr(family, "answer") and recipe.loader.texts in other:
+        texts = texts + _texts(dataset, other[recipe.loader.texts])
+    return family.new(recipe.model, texts, seed=recipe.training.seed)
 
 
 def _texts(dataset: Dataset, kind: str) -> list[str]:

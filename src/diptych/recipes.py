@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from diptych import models
 from diptych.config import as_dict, override, parse, strict
+from diptych.models import folder
 from diptych.training.config import TrainConfig
 from diptych.types import InputError
 
@@ -42,40 +44,53 @@ class LoaderConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A family with all its settings resolved."""
+    """A family with all its settings resolved.
+
+    Attributes:
+        start: folder of the trained model that it goes on from; None: fresh weights.
+    """
 
     family: str
     model: Any
     training: TrainConfig
     loader: LoaderConfig
+    start: str | None = None
 
 
 def recipe(
     family: str,
     *,
     preset: str | None = None,
+    start: str | Path | None = None,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     overrides: Mapping[str, str] | None = None,
     source: str = "config",
 ) -> Recipe:
-    """Resolve a run's settings: the preset first, then `settings`, then `overrides`.
+    """Resolve a run's settings: the preset or the start first, then `settings`, then `overrides`.
 
     Args:
         family: a name of `models.FAMILIES` or "module:Class".
         preset: one of the family's; its first if None.
+        start: folder of a trained model, or of its run, that is trained further. It has its own model settings.
         settings: plain data by section, e.g. `{"training": {"epochs": 5}}`.
         overrides: texts by dotted name, e.g. `{"model.vision.width": "192"}`.
         source: what `settings` are called in an error.
 
     Raises:
-        InputError: an unknown section, preset or field, or a value of the wrong type.
+        InputError: an unknown section, preset or field, or a value of the wrong type; model settings or a preset where
+            a start has its own; no model of this family there.
     """
     cls = models.family(family)
     names = list(cls.PRESETS)
     if preset is not None and preset not in cls.PRESETS:
         raise InputError(f"{family}: unknown preset '{preset}'; it has {', '.join(names)}")
+    own = [name for name in (*(settings or {}), *(overrides or {})) if name.partition(".")[0] == "model"]
+    if preset is not None:
+        own.insert(0, "preset")
+    if start is not None and own:
+        raise InputError(f"{family}: {own[0]}: a model that is trained further has its own settings")
     configs: dict[str, Any] = {
-        "model": cls.PRESETS[preset or names[0]],
+        "model": cls.PRESETS[preset or names[0]] if start is None else folder.settings(Path(start), family),
         "training": TrainConfig(epochs=10),
         "loader": LoaderConfig(),
     }
@@ -86,14 +101,16 @@ def recipe(
             base["epochs"] = None  # the default length gives way to the one that is asked for
         configs[section] = parse(type(configs[section]), _merged(base, values), f"{source}: {section}")
     for section in SECTIONS:
-        own = {k.removeprefix(f"{section}."): v for k, v in (overrides or {}).items() if k.startswith(f"{section}.")}
-        if section == "training" and {"steps", "samples", "minutes"} & own.keys():
-            own.setdefault("epochs", "null")
-        if own:
-            configs[section] = override(configs[section], own, f"command line: {section}")
+        asked = {k.removeprefix(f"{section}."): v for k, v in (overrides or {}).items() if k.startswith(f"{section}.")}
+        if section == "training" and {"steps", "samples", "minutes"} & asked.keys():
+            asked.setdefault("epochs", "null")
+        if asked:
+            configs[section] = override(configs[section], asked, f"command line: {section}")
     for name in overrides or {}:
         _known(name.partition(".")[0], "command line")
-    return Recipe(family, configs["model"], configs["training"], configs["loader"])
+    return Recipe(
+        family, configs["model"], configs["training"], configs["loader"], None if start is None else str(start)
+    )
 
 
 def _known(section: str, source: str) -> None:

@@ -24,6 +24,7 @@ def train(
     data: str,
     out: Path,
     preset: str | None = None,
+    start: Path | None = None,
     config: Path | None = None,
     seed: int | None = None,
     device: str | None = None,
@@ -42,6 +43,7 @@ def train(
         data: A dataset with captions: a built-in one, a Diptych dataset, or raw data.
         out: The run folder, for settings, metrics, curves, checkpoints and the model; other verbs take it as a model.
         preset: One of the family's presets, which "diptych list families" names; the first by default.
+        start: A trained model of the family, or its run folder, that is trained further instead of a fresh one.
         config: A JSON or TOML file with the sections model, training and loader; what is given as --SECTION.FIELD
             counts more.
         seed: Decides the first weights, the held-out part and the order: --training.seed and --loader.seed in one.
@@ -58,7 +60,14 @@ def train(
         given["training.device"] = device
     given |= parse_settings(settings)
     from_file = {} if config is None else read_file(config.expanduser())
-    recipe = recipes.recipe(family, preset=preset, settings=from_file, overrides=given, source=str(config))
+    recipe = recipes.recipe(
+        family,
+        preset=preset,
+        start=None if start is None else start.expanduser(),
+        settings=from_file,
+        overrides=given,
+        source=str(config),
+    )
     if dry_run:
         parts = {name: as_dict(getattr(recipe, name)) for name in recipes.SECTIONS}
         terminal.write_json({"family": family, **parts}, json or terminal.STDOUT)

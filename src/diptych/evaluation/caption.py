@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 from diptych.data.scenes.sample import from_json
 from diptych.data.store import Dataset
 from diptych.evaluation.caption_claims import Part, judge_claims
-from diptych.evaluation.judged import Case, Judged, Predictions, Sums, Values, none_left, number, without_interval
+from diptych.evaluation.judged import (
+    Case,
+    Judged,
+    Predictions,
+    Sums,
+    Values,
+    largest,
+    none_left,
+    number,
+    without_interval,
+)
 from diptych.evaluation.metrics.bleu import bleu_counts, corpus_bleu, each_bleu
 from diptych.evaluation.metrics.captions import score_captions
 from diptych.evaluation.metrics.diversity import distinct_n, lengths
@@ -79,7 +89,7 @@ def evaluate_caption(
     for part in parts:
         for name, (numbers, chance) in part.items():
             each[name] = numbers
-            estimates[name] = mean_interval(numbers, judged.rng, chance=chance)
+            estimates[name] = mean_interval(numbers, judged.rng, chance=chance, largest=largest(name))
     return Judged(
         "caption",
         estimates,
@@ -161,7 +171,9 @@ class _Against:
         )
         for name, score in own.items():
             each[f"caption/{name}"] = score.each
-            estimates[f"caption/{name}"] = mean_interval(score.each, self.rng, chance=by_chance[name].value)
+            estimates[f"caption/{name}"] = mean_interval(
+                score.each, self.rng, chance=by_chance[name].value, largest=largest(name)
+            )
         found = meteor(self.tokens, self.references, self.meteor_data, tokenized=True)
         by_chance_meteor = meteor(mixed, self.references, self.meteor_data, tokenized=True).value
         counts["caption/meteor"] = found.counts.astype(np.float64), _meteors
@@ -170,7 +182,7 @@ class _Against:
         )
         for n in (1, 2):  # of these captions, not an estimate for others: more captions, fewer new words
             estimates[f"caption/distinct_{n}"] = without_interval(distinct_n(self.tokens, n), len(self.tokens))
-        estimates["caption/length"] = mean_interval(lengths(self.tokens), self.rng)
+        estimates["caption/length"] = mean_interval(lengths(self.tokens), self.rng, largest=None)
         return Scored(estimates, each, counts, [f"METEOR matched words by: {', '.join(found.stages)}"])
 
 

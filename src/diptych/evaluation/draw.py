@@ -13,7 +13,7 @@ from PIL import Image
 from diptych.data.scenes.parser import parse
 from diptych.data.scenes.sample import from_json
 from diptych.data.store import Dataset
-from diptych.evaluation.judged import Case, Judged, Values
+from diptych.evaluation.judged import Case, Judged, Values, largest
 from diptych.evaluation.metrics.embeddings import caption_retrieves_image, clip_score
 from diptych.evaluation.metrics.intervals import mean_interval
 from diptych.evaluation.metrics.tuples import tuple_f1
@@ -77,7 +77,10 @@ def evaluate_draw(
         vectors = embed_texts(judge, texts, batch_size=batch_size, device=device)
         each["draw/clip_score"] = (clip_score(images, vectors), float(clip_score(images[dealt], vectors).mean()))
         each["draw/finds_own_caption"] = (caption_retrieves_image(images, vectors), 1 / len(rows))
-    estimates = {name: mean_interval(numbers, rng, chance=chance) for name, (numbers, chance) in each.items()}
+    estimates = {
+        name: mean_interval(numbers, rng, chance=chance, largest=largest(name))
+        for name, (numbers, chance) in each.items()
+    }
     values = {name: Values.of(rows, [0] * len(rows), numbers) for name, (numbers, _) in each.items()}
     first = next(iter(each.values()))[0]
     cases = [

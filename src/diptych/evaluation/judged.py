@@ -178,6 +178,14 @@ def none_left(data: str, what: str, count: int, rejected: Sequence[Rejected]) ->
     return InputError(f"{data}: none of {count:,} {what} could be judged: {reasons}{first}")
 
 
+_LARGEST = {"cider_d": 10.0, "clip_score": 2.5, "ref_clip_score": 10 / 7}
+
+
+def largest(name: str) -> float:
+    """The largest value that a measure like "caption/cider_d" can have for one sample: 1 if it is a share."""
+    return _LARGEST.get(name.rsplit("/", 1)[-1], 1.0)
+
+
 def without_interval(value: float, n: int) -> Estimate:
     """A number whose interval is not known: its ends are NaN, in JSON null."""
     return Estimate(value, float("nan"), float("nan"), n)

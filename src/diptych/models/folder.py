@@ -87,16 +87,37 @@ def load(path: Path, *, trusted: bool = True) -> nn.Module:
             "runs its own code, so look at the folder and load it from disk"
         )
     family = models.family(name)
-    version = raw.get("version")
-    if version != family.VERSION:
-        raise InputError(f"{file}: version: expected {family.VERSION} for family '{name}', got {version!r}")
-    if not isinstance(raw.get("config"), dict):
-        raise InputError(f"{file}: config: expected an object with named fields, got {raw.get('config')!r}")
-    config = parse(family.Config, raw["config"], str(file))
+    config = _config(family, raw, file)
     processor = PairProcessor.load(path) if (path / "preprocessor_config.json").is_file() else None
     model: nn.Module = family(config, processor)
     fill(model, read_tensors(path / WEIGHTS), path / WEIGHTS)
     return model.eval()
+
+
+def settings(path: Path, name: str) -> Any:
+    """The settings of the model of family `name` in a model's or a run's folder, its weights left unread.
+
+    Raises `InputError` where there is no finished model of that family.
+    """
+    file = model_folder(path) / CONFIG
+    if not file.is_file() or not (file.parent / WEIGHTS).exists():
+        raise InputError(
+            f"{path}: expected a model, or a finished run, with {CONFIG} and {WEIGHTS}"
+        )
+    raw = read_file(file)
+    if raw.get("family") != name:
+        raise InputError(f"{file}: family: expected '{name}', got {raw.get('family')!r}")
+    return _config(models.family(name), raw, file)
+
+
+def _config(family: Any, raw: Mapping[str, Any], file: Path) -> Any:
+    if raw.get("version") != family.VERSION:
+        raise InputError(
+            f"{file}: version: expected {family.VERSION} for family '{raw['family']}', got {raw.get('version')!r}"
+        )
+    if not isinstance(raw.get("config"), dict):
+        raise InputError(f"{file}: config: expected an object with named fields, got {raw.get('config')!r}")
+    return parse(family.Config, raw["config"], str(file))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

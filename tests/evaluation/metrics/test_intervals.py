@@ -62,6 +62,17 @@ def test_all_right_is_not_certainty() -> None:
     assert wrong.value == wrong.low == 0 and wrong.high == pytest.approx(0.1684, abs=1e-4)
 
 
+def test_bounds_of_values_all_alike_are_on_their_scale() -> None:
+    none, all_ten = (mean_interval(np.full(20, value), rng(), largest=10.0) for value in (0.0, 10.0))
+    assert (none.low, none.high) == (0, pytest.approx(1.684, abs=1e-3))
+    assert (all_ten.low, all_ten.high) == (pytest.approx(8.316, abs=1e-3), 10)
+    ones = mean_interval(np.ones(20), rng(), largest=10.0)
+    assert (ones.value, ones.low, ones.high) == (1, pytest.approx(0.8316, abs=1e-4), pytest.approx(2.5157, abs=1e-3))
+    words = mean_interval(np.ones(20), rng(), largest=None)
+    assert words.value == 1 and np.isnan([words.low, words.high]).all()
+    assert not np.isnan(mean_interval([7.0, 8.0], rng(), largest=None).low)
+
+
 @pytest.mark.parametrize("n", [20, 3])
 def test_no_share_is_certain(n: int) -> None:
     perfect, none = (class_mean_interval(np.full(n, hit), np.arange(n) % 2, rng()) for hit in (1, 0))
@@ -235,5 +246,6 @@ def test_p_of_sums_is_uniform_between_equal_models() -> None:
 
 
 def test_one_sample() -> None:
-    assert mean_interval([0.3], rng()) == (0.3, 0.3, 0.3, 1, None)  # it shows no doubt, and none is made up
+    one = mean_interval([0.3], rng())
+    assert one[:3] == (0.3, pytest.approx(0.025 * 0.3), pytest.approx(0.3 + 0.975 * 0.7))  # it says next to nothing
     assert bootstrap(lambda drawn: 0.3, 1, rng(), resamples=20)[:3] == (0.3, 0.3, 0.3)

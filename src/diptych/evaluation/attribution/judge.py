@@ -90,11 +90,12 @@ def evaluate_attribution(
     table = np.array(rows, dtype=np.float64)
     groups, hit, area, top, random = table.T
 
-    def mean(values: NDArray[np.float64], chance: float | None = None) -> Estimate:
-        return mean_interval(values, np.random.default_rng(seed), groups=groups.astype(int), chance=chance)
+    def mean(values: NDArray[np.float64], chance: float | None = None, largest: float | None = None) -> Estimate:
+        rng = np.random.default_rng(seed)
+        return mean_interval(values, rng, groups=groups.astype(int), chance=chance, largest=largest)
 
     estimates = {
-        "attribution/pointing": mean(hit, float(area.mean())),
+        "attribution/pointing": mean(hit, float(area.mean()), largest=1.0),
         "attribution/drop_top": mean(top),
         "attribution/drop_random": mean(random),
         "attribution/drop_gap": mean(top - random, 0.0),

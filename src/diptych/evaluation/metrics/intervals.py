@@ -49,24 +49,29 @@ def mean_interval(
     *,
     groups: ArrayLike | None = None,
     chance: float | None = None,
+    largest: float | None = 1.0,
     resamples: int = RESAMPLES,
 ) -> Estimate:
     """The mean with its 95 % bootstrap interval.
 
-    If all values are 0, or all are 1, every resample is the same and the bootstrap would claim certainty; the exact
-    binomial bound over the samples (Clopper and Pearson, 1934) stands in for it then.
+    If all values are alike, every resample is the same and the bootstrap would claim certainty. Then the ends are where
+    the mean would be if as many samples had another value, the smallest or the largest there can be, as the exact
+    binomial bound (Clopper and Pearson, 1934) allows.
 
     Args:
         values: Q numbers, e.g. 1 for a hit and 0 for a miss.
         groups: Q sample names or numbers; values of the same sample are drawn together. Default: each is its own.
+        largest: values lie between 0 and this; None where there are no such bounds, and then nothing is known (NaN)
+            of the interval if all values are alike.
     """
     numbers, members = _checked(values, groups)
     low, high = _mean_bounds(numbers, members, rng, resamples)
     samples = int(members.max()) + 1
-    if np.all(numbers == 1.0):
-        low = TAIL ** (1 / samples)
-    elif np.all(numbers == 0.0):
-        high = 1 - TAIL ** (1 / samples)
+    if np.all(numbers == numbers[0]):
+        others = 1 - TAIL ** (1 / samples)  # the largest share of samples with another value that may have been missed
+        value, most = float(numbers[0]), float("nan") if largest is None else largest
+        high = value + others * (most - value)
+        low = high if largest is None else value - others * value
     return Estimate(float(numbers.mean()), low, high, len(numbers), chance)
 
 
