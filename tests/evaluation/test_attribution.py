@@ -14,6 +14,8 @@ from diptych.data import masks
 from diptych.evaluation.attribution import attribute, draw_words, evaluate_attribution
 from diptych.evaluation.attribution.judge import named
 from diptych.evaluation.attribution.maps import best_window, enlarged, read
+from diptych.models import virtex
+from diptych.models.virtex import VirTex
 from diptych.models.visualgpt import PRESETS, VisualGPT
 from diptych.processing import ImageConfig, ImageProcessor, Normalize, PairProcessor, TextProcessor
 from diptych.types import InputError, Losses, Mask, Object, Reply, Sample
@@ -157,6 +159,24 @@ def test_every_unit_has_maps_both_ways(cross):
         assert len(maps) == 7 and all(one.map.min() >= 0 and one.map.sum() == pytest.approx(1) for one in maps)
         assert all(one.log_prob < 0 for one in maps)
     assert model.training, "it is left as it was"
+
+
+def test_virtex_is_asked_for_words_by_its_forward_decoder():
+    model = VirTex.new(virtex.PRESETS["tiny"], [TEXT] * 9)
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for how in ("attention", "gradient"):
+        maps = attribute(model, picture, TEXT, how)
+        assert len(maps) == 7 and all(one.map.sum() == pytest.approx(1) for one in maps)
+    assert maps[0].map.shape == (16, 16) and attribute(model, picture, TEXT, "attention")[0].map.shape == (8, 8)
+    text = read(model.eval(), picture, TEXT, torch.device("cpu"))
+    with torch.no_grad():
+        hidden = model.decoder(model.decoder.embed(text.tokens), memory=model.grid(text.pixels))
+        logs = model.decoder.logits(hidden)[0].log_softmax(dim=-1)
+    for one, places in zip(maps, text.places):
+        said = sum(float(logs[place - 1, text.tokens[0, place]]) for place in places)
+        assert one.log_prob == pytest.approx(said, abs=1e-3)
+    with pytest.raises(InputError, match="captions alone"):
+        model.train()(text.asked(0))
 
 
 def test_what_cannot_be_looked_into_is_refused(family, tmp_path):

@@ -101,9 +101,7 @@ def settings(path: Path, name: str) -> Any:
     """
     file = model_folder(path) / CONFIG
     if not file.is_file() or not (file.parent / WEIGHTS).exists():
-        raise InputError(
-            f"{path}: expected a model, or a finished run, with {CONFIG} and {WEIGHTS}"
-        )
+        raise InputError(f"{path}: expected a model, or a finished run, with {CONFIG} and {WEIGHTS}")
     raw = read_file(file)
     if raw.get("family") != name:
         raise InputError(f"{file}: family: expected '{name}', got {raw.get('family')!r}")

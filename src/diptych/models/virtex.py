@@ -70,6 +70,8 @@ class VirTex(nn.Module):
     PRESETS = PRESETS
     VERSION = 1
     takes_several = False
+    attends_to_grid = True
+    """Its words look at the grid of the vision tower itself, so that their attention is a map of the picture."""
 
     caption = speaking.caption
     complete = speaking.complete
@@ -111,13 +113,17 @@ class VirTex(nn.Module):
         return unit_rows(self.visual(self.normalize(pixels)).pooled)
 
     def forward(self, batch: Batch) -> Losses:
-        """CE forwards + CE backwards (section 3.1). Raises `InputError` where a row is no picture with a caption."""
-        if batch.target_mask is not None or batch.has_image is not None:
+        """CE forwards + CE backwards (section 3.1). Raises `InputError` where a row is no picture with a caption.
+
+        In eval mode single words may be asked for by a target mask: of the forward decoder, the one that writes.
+        """
+        asked = batch.target_mask
+        if batch.has_image is not None or (asked is not None and self.training):
             raise InputError("virtex: expected pictures with captions alone; set loader.texts=captions")
         tokens, keep = field_of(batch, "tokens"), field_of(batch, "token_mask")
         memory = self.grid(field_of(batch, "pixels"))
-        losses = {"loss/forward": self._loss(self.decoder, memory, tokens, keep)}
-        if self.backward_decoder is not None:
+        losses = {"loss/forward": self._loss(self.decoder, memory, tokens, keep if asked is None else asked)}
+        if self.backward_decoder is not None and asked is None:
             losses["loss/backward"] = self._loss(self.backward_decoder, memory, reverse(tokens, keep), keep)
         chance = next_token_chance(self.decoder.vocab_size)
         parts = {name: loss.detach() for name, loss in losses.items()}
