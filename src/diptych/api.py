@@ -362,6 +362,7 @@ def _fit(
         part=(distributed.rank(), distributed.world_size()),
         image_features=features,
         texts=recipe.loader.texts,
+        turns=recipe.loader.turns,
         sides=getattr(model, "SIDES", "both"),
         augment=recipe.loader.augment,
     )

@@ -28,6 +28,7 @@ class LoaderConfig:
         split_by: field whose equal values stay on one side of that split, so that near-copies do not leak.
         texts: what a model reads and writes: "captions"; "questions", whose answers it is to give; "both"; or
             "documents": conversations and running text with several pictures.
+        turns: questions of a picture that are asked in one row, one after the other; the end token follows each answer.
         augment: change pictures at random (crops).
         threads: that decode; one a core by default.
         seed: of the split, the order and the augmentation.
@@ -37,6 +38,7 @@ class LoaderConfig:
     held_out: float = 0.1
     split_by: str = "creator"
     texts: Literal["captions", "questions", "both", "documents"] = "captions"
+    turns: int = 1
     augment: bool = False
     threads: int | None = None
     seed: int = 0

@@ -107,3 +107,60 @@ def test_a_mixture_weighs_documents_against_pairs(tmp_path: Path) -> None:
     assert loader.rejected == [] and len(found) == 1 and len(found[0]) == 20
     counts = torch.bincount(found[0].picture_of, minlength=20)
     assert sorted(counts[16:].tolist()) == [1] * 4 and int(counts[:16].min()) > 1
+
+
+QUIZ = [f"Question: what is {i}? Answer: a cat {i}" for i in range(4)]
+QUIZZER = PairProcessor(PROCESSOR.image, add_places(TextProcessor.train(QUIZ * 9, 400, 64), chunk_end=True))
+
+
+@pytest.fixture(scope="module")
+def quizzed(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("quizzed") / "d"
+    asked = [Question(f"what is {i}?", [f"a cat {i}"]) for i in range(4)]
+    with DatasetWriter(folder) as out:
+        out.write(Sample("four", [picture(1)], questions=asked))
+        out.write(Sample("one", [picture(2)], questions=[*asked[:1], Question("nobody knows?", [])]))
+    return Dataset.open(folder)
+
+
+def read_turns(batch: Batch, row: int) -> tuple[str, str]:
+    """A row's text with its special tokens, and what of it the model is to say."""
+    assert batch.tokens is not None and batch.token_mask is not None and batch.target_mask is not None
+    decode, ids = QUIZZER.text.tokenizer.decode, batch.tokens[row]
+    both = (
+        decode(ids[kept].tolist(), skip_special_tokens=False)
+        for kept in (batch.token_mask[row], batch.target_mask[row])
+    )
+    return next(both), next(both)
+
+
+def test_several_questions_in_a_row(quizzed: Dataset) -> None:
+    firsts = set()
+    for epoch in range(9):
+        loader = Loader(quizzed, QUIZZER, 2, shuffle=False, drop_last=False, texts="questions", turns=3)
+        (batch,) = loader.epoch(epoch)
+        text, said = read_turns(batch, 0)
+        numbers = [int(word.strip("?")) for word in text.split() if word.endswith("?")]
+        assert len(set(numbers)) == 3, "no question stands twice in a row"
+        firsts.add(numbers[0])
+        end = "<|endofchunk|>"
+        assert text == "<bos>" + "".join(f" question: what is {i}? answer: a cat {i}{end}" for i in numbers)
+        assert said == "".join(f" a cat {i}{end}" for i in numbers)
+        assert read_turns(batch, 1) == (f"<bos> question: what is 0? answer: a cat 0{end}", f" a cat 0{end}")
+        alone = Loader(quizzed, QUIZZER, 2, shuffle=False, drop_last=False, texts="questions")
+        (first,) = alone.epoch(epoch)
+        assert text.startswith(read_turns(first, 0)[0]), "the first question is the same with and without others"
+    assert firsts == {0, 1, 2, 3}
+    with pytest.raises(InputError, match="turns: expected 1 or more"):
+        Loader(quizzed, QUIZZER, 2, shuffle=False, drop_last=False, turns=0)
+
+
+def test_questions_that_have_no_room_are_left_out(quizzed: Dataset) -> None:
+    words = TextProcessor(QUIZZER.text.tokenizer, 30, settings=QUIZZER.text.settings)
+    loader = Loader(
+        quizzed, PairProcessor(QUIZZER.image, words), 2, shuffle=False, drop_last=False, texts="questions", turns=4
+    )
+    (batch,) = loader.epoch(0)
+    text, said = read_turns(batch, 0)
+    assert 1 <= text.count("question:") < 4 and text.count("question:") == text.count("<|endofchunk|>")
+    assert said.count("a cat") == text.count("question:") and text.endswith("<|endofchunk|>")

@@ -50,6 +50,7 @@ class _Item(NamedTuple):
     image: bool
     text: str | None
     prompt: str = ""  # what the text is said after: a question
+    more: tuple[tuple[str, str], ...] = ()  # questions with their answers that follow
     features: Any = None  # a vector that stands in for the picture
     document: tuple[Message, ...] = ()  # stands in for text and prompt
     pictures: tuple[Any, ...] = ()  # of the document, decoded
@@ -115,14 +116,15 @@ class Loader:
         texts: what a row's text is: one of its "captions"; the answer to one of its "questions", which becomes the
             prompt; "both", in equal shares where a row has both; or "documents": its messages with a picture at each
             `<image>`, and where it has none, the document of one turn that its pictures and its text of "both" make.
+        turns: questions in a row, one after the other, where a sample has so many; documents have their own.
         augment: let the processor change pictures at random (`collate(..., augment=True, generator=...)`).
 
     Raises:
-        InputError: a batch size below 1 or not divisible by `world_size`, a rank that does not exist, or documents
-            without both sides as they are.
+        InputError: a batch size below 1 or not divisible by `world_size`, a rank that does not exist, turns below 1, or
+            documents without both sides as they are.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (a dataset can be read in many ways)
         self,
         dataset: Dataset,
         processor: Processor,
@@ -136,6 +138,7 @@ class Loader:
         image_features: Mapping[str, np.ndarray[Any, Any]] | None = None,
         sides: Literal["both", "images", "texts", "either"] = "both",
         texts: Texts = "captions",
+        turns: int = 1,
         augment: bool = False,
     ) -> None:
         rank, world_size = part
@@ -143,6 +146,8 @@ class Loader:
             raise InputError(f"batch_size: expected a positive multiple of {world_size} processes, got {batch_size}")
         if not 0 <= rank < world_size:
             raise InputError(f"rank: expected 0 to {world_size - 1}, got {rank}")
+        if turns < 1:
+            raise InputError(f"turns: expected 1 or more, got {turns}")
         if texts == "documents" and (sides != "both" or image_features is not None):
             raise InputError("texts: 'documents' have their own pictures; expected sides 'both' and no image features")
         self.dataset = dataset
@@ -157,6 +162,7 @@ class Loader:
         self.image_features = image_features
         self.images = sides != "texts"
         self.texts = None if sides == "images" else texts
+        self.turns = turns
         self.either = sides == "either"
         self.augment = augment
         self._decodes = self.images and image_features is None
@@ -216,7 +222,7 @@ class Loader:
             return self._document(sample, at, epoch)
         features = None
         image = self._decodes and not (self.either and not sample.images)
-        prompt, text = self._text(sample, epoch)
+        prompt, text, more = self._text(sample, epoch)
         if text is None and self.texts is not None and not self.either:
             reason, detail = MISSING[self.texts]
             return Rejected(sample.id, reason, detail)
@@ -232,12 +238,12 @@ class Loader:
                 return Rejected(sample.id, "image feature missing", "no feature was given for this id")
         if not image and text is None:
             return Rejected(sample.id, "image and caption missing", "the sample has neither")
-        return _Item(sample.id, at, image, text, prompt, features)
+        return _Item(sample.id, at, image, text, prompt, more, features)
 
     def _document(self, sample: Sample, at: int, epoch: int) -> _Item | Rejected:
         messages = tuple(sample.messages)
         if not messages:
-            prompt, text = self._text(sample, epoch)
+            prompt, text, _ = self._text(sample, epoch)
             if text is None:
                 return Rejected(sample.id, *MISSING["documents"])
             places = PLACE * len(sample.images)
@@ -253,16 +259,20 @@ class Loader:
             return Rejected(sample.id, error.reason, error.detail)
         return _Item(sample.id, at, bool(pictures), "", document=messages, pictures=pictures)
 
-    def _text(self, sample: Sample, epoch: int) -> tuple[str, str | None]:
-        """(the prompt, what is to be said after it), drawn from what the sample has; None where it has nothing."""
+    def _text(self, sample: Sample, epoch: int) -> tuple[str, str | None, tuple[tuple[str, str], ...]]:
+        """(the prompt, what is to be said after it, turns that follow), drawn from what the sample has, or None."""
         captions = [] if self.texts == "questions" else sample.captions
         asked = [] if self.texts in ("captions", None) else [one for one in sample.questions if one.answers]
         if asked and (not captions or self._draw(epoch, sample.id, 2, "kind")):
-            question = asked[self._draw(epoch, sample.id, len(asked), "question")]
-            return question.question, question.answers[self._draw(epoch, sample.id, len(question.answers), "answer")]
+            first = self._draw(epoch, sample.id, len(asked), "question")
+            (prompt, text), *more = [
+                (one.question, one.answers[self._draw(epoch, sample.id, len(one.answers), f"answer{i or ''}")])
+                for i, one in enumerate((asked[first:] + asked[:first])[: self.turns])
+            ]
+            return prompt, text, tuple(more)
         if not captions or self.texts is None:
-            return "", None
-        return "", captions[self._draw(epoch, sample.id, len(captions))]
+            return "", None, ()
+        return "", captions[self._draw(epoch, sample.id, len(captions))], ()
 
     def _draw(self, epoch: int, id: str, count: int, what: str = "") -> int:
         digest = hashlib.blake2b(f"{self.seed}\0{epoch}\0{id}{what and chr(0) + what}".encode(), digest_size=8).digest()
@@ -286,6 +296,8 @@ class Loader:
             images = pictures.of(items) if self._decodes and any(seen) else None
             if texts is not None and self.texts != "captions":
                 options["prompts"] = [item.prompt for item in items]
+                if self.turns > 1:
+                    options["more"] = [item.more for item in items]
         if self.augment and images is not None:
             seed = np.random.SeedSequence([self.seed, epoch, index, self.rank]).generate_state(1, np.uint64)[0]
             options |= {"augment": True, "generator": torch.Generator().manual_seed(int(seed >> 1))}

@@ -47,6 +47,7 @@ class PairProcessor:
         texts: list[str] | None,
         *,
         prompts: list[str] | None = None,
+        more: Sequence[Sequence[tuple[str, str]]] | None = None,
         documents: Sequence[Sequence[Message]] | None = None,
         augment: bool = False,
         generator: torch.Generator | None = None,
@@ -55,8 +56,8 @@ class PairProcessor:
 
         One array B H W C of pictures is taken as it is, without a copy.
 
-        With `prompts`, each text is the answer to its prompt, a question, or a text of its own where that is "" (see
-        `TextProcessor.answers`).
+        With `prompts`, each text is the answer to its prompt, a question, or a text of its own where that is "", and
+        `more` questions with their answers follow (see `TextProcessor.answers`).
 
         With `documents` there are no `texts`: each is a row, and `images` are the pictures of all of them, in order,
         one for each of their places. A document that is too long loses its end, and the pictures there.
@@ -76,7 +77,7 @@ class PairProcessor:
         if documents is not None:
             self._read(documents, batch)
         elif texts is not None and prompts is not None:
-            batch.tokens, batch.token_mask, batch.target_mask = self.text.answers(prompts, texts)
+            batch.tokens, batch.token_mask, batch.target_mask = self.text.answers(prompts, texts, more)
         elif texts is not None:
             batch.tokens, batch.token_mask = self.text(texts)
         return batch

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -160,12 +160,18 @@ class TextProcessor:
         return self.padded([encoding.ids for encoding in encoded])
 
     def answers(
-        self, questions: list[str], texts: list[str]
+        self,
+        questions: list[str],
+        texts: list[str],
+        more: Sequence[Sequence[tuple[str, str]]] | None = None,
     ) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
         """(tokens, mask, target mask) of texts that are each to be said after a question, "" for none.
 
         A row is the start token, the question put as `QUESTION` says, the text and the end token; the target mask is
         True at the last two. What is too long loses the question's beginning, and a long text its end.
+
+        Args:
+            more: (question, answer) pairs that go on each row in the same way, as many as have room.
         """
         rows, said = [], []
         for prompt, target in zip(self.prompts(questions), self._continuations(questions, texts)):
@@ -173,9 +179,21 @@ class TextProcessor:
             room = self.context_length - len(target)  # the start token included
             prompt = [prompt[0], *prompt[max(1, len(prompt) - room + 1) :]]
             rows.append(prompt + target)
-            said.append(len(prompt))
+            said.append([False] * len(prompt) + [True] * len(target))
+        if more is not None:
+            turns = [turn for some in more for turn in some]
+            asked = iter(self.prompts([question for question, _ in turns]))
+            told = iter(self.plain([f" {answer}" for _, answer in turns]))
+            for row, own, some in zip(rows, said, more, strict=True):
+                for (_, *prompt), target in [(next(asked), next(told)) for _ in some]:
+                    if len(row) + len(prompt) + len(target) >= self.context_length:
+                        break
+                    row += [*prompt, *target, self.eos_id]
+                    own += [False] * len(prompt) + [True] * (len(target) + 1)
         tokens, mask = self.padded(rows)
-        return tokens, mask, mask & (torch.arange(mask.shape[1]) >= torch.tensor(said)[:, None])
+        target_mask = torch.zeros_like(mask)
+        target_mask[mask] = torch.tensor([one for own in said for one in own])
+        return tokens, mask, target_mask
 
     def prompts(self, questions: list[str]) -> list[list[int]]:
         """The tokens that come before the answer to each question: the start token alone where the question is ""."""
