@@ -298,12 +298,14 @@ class Processor(Protocol):
         texts: list[str] | None,
         *,
         prompts: list[str] | None = None,
+        more: Sequence[Sequence[tuple[str, str]]] | None = None,
         documents: Sequence[Sequence[Message]] | None = None,
     ) -> Batch:
         """Stack decoded pictures (a list, or one array of them) and tokenize texts, padded to the batch's longest.
 
-        With `prompts`, each text is what is to be said after its prompt (see `Batch.target_mask`). With `documents`
-        there are no texts, and `images` are the pictures of all documents, in order (see `Batch.picture_of`).
+        With `prompts`, each text is what is to be said after its prompt (see `Batch.target_mask`), and `more` prompts
+        with their texts follow in its row. With `documents` there are no texts, and `images` are the pictures of all
+        documents, in order (see `Batch.picture_of`).
         """
         ...
 
