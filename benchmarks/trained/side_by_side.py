@@ -3,8 +3,8 @@
     diptych data import "scenes:?n=60000&size=64&objects=1-3&detail=5" --to scenes60k
     python benchmarks/trained/side_by_side.py --data scenes60k --out side
 
-Each family is trained by `diptych train`, with the settings in `TEXTS` and below, in a process of its own whose peak
-of memory is measured (the judging of its held-out part included). What is in OUT is not done again.
+Each family is trained by `diptych train`, with the settings in `TEXTS` and below, by processes of its own; the memory
+is the peak of the largest of them (the judging of its held-out part included). What is in OUT is not done again.
 Then each writes captions of the same scenes and answers their questions, and does both again with all pictures blanked.
 Guessed is what captions dealt to other pictures reach, and the commonest answer of each type of question. Prints a
 table for docs/families.md; the time is that of the training alone.
@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 import diptych
+from diptych.machine import cores
 from diptych.types import Estimate
 
-TEXTS = {"virtex": "captions", "visualgpt": "captions", "simvlm": "both", "frozen": "both", "flamingo": "both"}
+TEXTS = {"virtex": "captions", "visualgpt": "captions"} | dict.fromkeys(("simvlm", "frozen", "flamingo"), "dialogues")
 TEST = "scenes:?n={}&size=64&objects=1-3&detail=5&split=test"
 
 
@@ -35,7 +36,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("side"))
     parser.add_argument("--minutes", type=float, default=13)
     parser.add_argument("--lr", default="2e-3")
-    parser.add_argument("--batch", default="32")
+    parser.add_argument("--batch", default="64")
+    parser.add_argument("--processes", type=int, default=cores(), help="one a core")
     parser.add_argument("--test", type=int, default=300, help="unseen scenes")
     parser.add_argument("families", nargs="*", default=list(TEXTS))
     options = parser.parse_args()
@@ -63,8 +65,10 @@ def train(family: str, folder: Path, options: argparse.Namespace) -> dict[str, A
         "loader.split_by": "id",
         "loader.held_out": 0.005,
         "loader.texts": TEXTS[family],
+        "loader.turns": 3,
     }
     command = [sys.executable, "-m", "diptych", "train", family, "--data", options.data, "--out", str(folder)]
+    command += ["--processes", str(options.processes)]
     command += [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     print(" ".join(command[1:]), flush=True)
     start = time.time()
@@ -111,7 +115,7 @@ def judged(model: Any, dataset: Any, texts: str) -> dict[str, Estimate]:
         "claims that are true": caption["caption/claims_right"],
         "CIDEr-D": caption["caption/cider_d"],
     }
-    if texts == "both":
+    if texts == "dialogues":
         answer = diptych.evaluate(model, dataset, "answer").estimates
         for kind in ("exist", "query color", "query material", "query shape", "query size"):
             found[f"answers, {kind}"] = answer[f"answer/accuracy[{kind}]"]

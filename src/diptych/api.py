@@ -322,7 +322,7 @@ def train(
     rest, held_out = _split(whole, recipe)
     texts = _texts(rest, recipe.loader.texts)
     if not texts:
-        what = "captions or questions" if recipe.loader.texts == "both" else recipe.loader.texts
+        what = "captions or questions" if recipe.loader.texts in ("both", "dialogues") else recipe.loader.texts
         raise InputError(f"{whole.name}: expected samples with {what} to train on")
     model = _new(recipe, rest, texts)
     distributed.setup(recipe.training.device)

@@ -6,6 +6,7 @@ The choice matters more than any tuning after it; `benchmarks/towers.py` shows b
 from __future__ import annotations
 
 import functools
+import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +38,11 @@ def best_device(requested: str = "auto") -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError("device: 'mps' was asked for, this machine has no Apple GPU that torch can use")
     return device
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def bf16_pays(device: torch.device | str) -> bool:

@@ -26,8 +26,9 @@ class LoaderConfig:
         batch_size: samples in a batch, over all processes.
         held_out: share of the data, in [0, 1), that is kept for the evaluation at the end.
         split_by: field whose equal values stay on one side of that split, so that near-copies do not leak.
-        texts: what a model reads and writes: "captions"; "questions", whose answers it is to give; "both"; or
-            "documents": conversations and running text with several pictures.
+        texts: what a model reads and writes: "captions"; "questions", whose answers it is to give; "both", a row of the
+            one or the other; "dialogues", a caption and questions in each row; or "documents": conversations and
+            running text with several pictures.
         turns: questions of a picture that are asked in one row, one after the other; the end token follows each answer.
         augment: change pictures at random (crops).
         threads: that decode; one a core by default.
@@ -37,7 +38,7 @@ class LoaderConfig:
     batch_size: int = 128
     held_out: float = 0.1
     split_by: str = "creator"
-    texts: Literal["captions", "questions", "both", "documents"] = "captions"
+    texts: Literal["captions", "questions", "both", "dialogues", "documents"] = "captions"
     turns: int = 1
     augment: bool = False
     threads: int | None = None

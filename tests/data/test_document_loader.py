@@ -155,6 +155,31 @@ def test_several_questions_in_a_row(quizzed: Dataset) -> None:
         Loader(quizzed, QUIZZER, 2, shuffle=False, drop_last=False, turns=0)
 
 
+def test_a_dialogue_is_a_caption_and_questions_in_either_order(tmp_path: Path) -> None:
+    asked = [Question(f"what is {i}?", [f"a cat {i}"]) for i in range(3)]
+    with DatasetWriter(tmp_path / "d") as out:
+        out.write(Sample("both", [picture(1)], ["what a cat"], questions=asked))
+        out.write(Sample("caption", [picture(2)], ["a cat"]))
+        out.write(Sample("question", [picture(3)], questions=asked[:1]))
+    seen, end = [], "<|endofchunk|>"
+    for epoch in range(12):
+        loader = Loader(
+            Dataset.open(tmp_path / "d"), QUIZZER, 3, shuffle=False, drop_last=False, texts="dialogues", turns=2
+        )
+        (batch,) = loader.epoch(epoch)
+        text, said = read_turns(batch, 0)
+        first, second = (int(word.strip("?")) for word in text.split() if word.endswith("?"))
+        assert first != second
+        turns = "".join(f" question: what is {i}? answer: a cat {i}{end}" for i in (first, second))
+        told = "".join(f" a cat {i}{end}" for i in (first, second))
+        seen.append(text.startswith("<bos> what a cat"))
+        assert text == (f"<bos> what a cat{end}{turns}" if seen[-1] else f"<bos>{turns} what a cat{end}")
+        assert said == (f" what a cat{end}{told}" if seen[-1] else f"{told} what a cat{end}")
+        assert read_turns(batch, 1) == (f"<bos> a cat{end}", f" a cat{end}")
+        assert read_turns(batch, 2) == (f"<bos> question: what is 0? answer: a cat 0{end}", f" a cat 0{end}")
+    assert 2 <= sum(seen) <= 10
+
+
 def test_questions_that_have_no_room_are_left_out(quizzed: Dataset) -> None:
     words = TextProcessor(QUIZZER.text.tokenizer, 30, settings=QUIZZER.text.settings)
     loader = Loader(

@@ -13,7 +13,7 @@ from torch import Tensor
 import diptych
 from diptych import models
 from diptych.data.loader import Loader
-from diptych.decoding import write
+from diptych.decoding import beam_search, write
 from diptych.models.flamingo import Flamingo, FlamingoConfig
 from diptych.models.frozen import Frozen, FrozenConfig
 from diptych.models.interleaved import Interleaved, read_batch, read_prompts, widened
@@ -194,6 +194,21 @@ def test_writing_with_a_cache_and_in_a_batch_equals_reading_everything_again(mod
             for one, other in zip(whole, slow):
                 assert one.log_probs == pytest.approx(other.log_probs, abs=1e-4)
     assert len({tuple(one.tokens) for one in whole}) > 1
+
+
+def test_beams_with_a_cache_and_in_a_batch_find_what_reading_again_finds(model: Model, episodes) -> None:
+    pictures, prompts = prompts_of(model, episodes)
+    how = {"end": model.processor.text.eos_id, "most": 8, "beams": 3, "best": 2}
+    with torch.no_grad():
+        whole = beam_search(model.read(pictures, prompts), **how)
+        slow = beam_search(Uncached(model, pictures, prompts), **how)
+        alone = [beam_search(model.read([some], [prompt]), **how)[0] for some, prompt in zip(pictures, prompts)]
+    tokens = [[[text.tokens for text in row] for row in found] for found in (whole, slow, alone)]
+    assert tokens[0] == tokens[1] == tokens[2]
+    for one, other in zip(whole, slow):
+        for text, same in zip(one, other):
+            assert text.log_probs == pytest.approx(same.log_probs, abs=1e-4)
+    assert len({tuple(row[0]) for row in tokens[0]}) > 1
 
 
 def test_captions_answers_and_prompts_with_places(model: Model, episodes) -> None:

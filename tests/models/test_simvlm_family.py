@@ -83,7 +83,10 @@ def test_a_caption_is_cut_at_each_place_equally_often_and_a_question_is_all_pref
         share = torch.bincount(drawn[:, row], minlength=8) / 3000
         assert share[:1].sum() == 0 and share[length:].sum() == 0  # the start token is given, the end token never is
         assert (share[1:length] - 1 / (length - 1)).abs().max() < 0.03
-    assert prefix_lengths(keep, asked).tolist() == [3, 3]
+    assert prefix_lengths(keep, asked).tolist() == prefix_lengths(keep, asked, 1.0).tolist() == [3, 3]
+    assert prefix_lengths(keep, wanted, 1.0).tolist() == [1, 1]  # written whole
+    uncut = torch.stack([prefix_lengths(keep, wanted, 0.6) for _ in range(3000)]) == 1
+    assert (uncut.float().mean(dim=0) - (0.6 + 0.4 / torch.tensor([6, 4]))).abs().max() < 0.03
     torch.manual_seed(3)
     first = prefix_lengths(keep, wanted)
     torch.manual_seed(3)

@@ -229,8 +229,11 @@ def test_detect_segment_draw():
 
 
 CALLS = [
-    (lambda: tasks.caption(Toy(), [picture("red")]), "model Toy: cannot write captions; an image-text-to-text model"),
-    (lambda: tasks.answer(Toy(), [picture("red")], ["?"]), "cannot answer questions without choices; an image-text"),
+    (lambda: tasks.caption(Toy(), [picture("red")]), "model Toy: cannot write captions; a family that writes"),
+    (
+        lambda: tasks.answer(Toy(), [picture("red")], ["?"]),
+        "cannot answer questions without choices; a family that answers",
+    ),
     (lambda: tasks.answer(Toy(), [picture("red")] * 2, ["?"] * 2, [["a"], []]), "without choices"),
     (lambda: tasks.answer(object(), [picture("red")], ["?"]), "model object: cannot answer questions; "),
     (lambda: tasks.match(object(), [picture("red")], [["a"]]), "cannot compare pictures with texts; a dual encoder"),

@@ -116,7 +116,7 @@ diptych train lit --preset Lu --data scans --out runs/lit \\
     --training.minutes 10 --loader.batch_size 256
 diptych train clip --data scans --out runs/b --config settings.toml --dry-run
 diptych train simvlm --start runs/a --data scans --out runs/b --loader.texts both
-torchrun --nproc-per-node 2 -m diptych train clip --data scans --out runs/c""",
+diptych train clip --data scans --out runs/c --processes 2""",
     ),
     "eval": (
         eval.evaluate,

@@ -24,6 +24,7 @@ def caption(
     *images: str,
     html: Path | None = None,
     open_: Annotated[bool, Parameter(name="--open")] = False,
+    beams: int = 1,
     batch_size: int = 16,
     device: Device = "auto",
     json: Json = None,
@@ -37,6 +38,7 @@ def caption(
         images: A folder, pictures, or a dataset.
         html: Write the pictures with their captions as a page.
         open_: Show the page in the browser.
+        beams: Texts of each picture that are followed at a time; more take longer and find likelier captions.
         batch_size: Pictures that the model sees at once.
     """
     from diptych import api
@@ -51,7 +53,12 @@ def caption(
         chosen = pictures(images, working.of("importing"))
         loaded = api.load(model, working)
         found = api.caption(
-            loaded, chosen, batch_size=batch_size, device=device, progress=working.of("writing captions")
+            loaded,
+            chosen,
+            beams=beams,
+            batch_size=batch_size,
+            device=device,
+            progress=working.of("writing captions"),
         )
     names = names_of(chosen)
     if json != terminal.STDOUT:

@@ -25,13 +25,14 @@ ROWS_PER_TASK = 16  # what one thread takes at a time
 BATCHES_AHEAD = 2  # prepared while the model works; bounds the memory
 MAX_THREADS = 16
 
-Texts = Literal["captions", "questions", "both", "documents"]
+Texts = Literal["captions", "questions", "both", "dialogues", "documents"]
 """What a row's text is drawn from."""
 
 FIELDS: dict[Texts, set[str]] = {
     "captions": {"captions"},
     "questions": {"questions"},
     "both": {"captions", "questions"},
+    "dialogues": {"captions", "questions"},
     "documents": {"messages", "captions", "questions"},
 }
 PLACE = "<image>"  # a picture's in the text of a message
@@ -40,6 +41,7 @@ MISSING: dict[Texts, tuple[str, str]] = {
     "captions": ("caption missing", "the sample has no caption"),
     "questions": ("question missing", "the sample has no question with an answer"),
     "both": ("text missing", "the sample has no caption, and no question with an answer"),
+    "dialogues": ("text missing", "the sample has no caption, and no question with an answer"),
     "documents": ("text missing", "the sample has no message, no caption, and no question with an answer"),
 }
 
@@ -114,8 +116,10 @@ class Loader:
             `Batch.has_image` and `has_text` say who has what, and a batch in which no row has a side comes without its
             tensors.
         texts: what a row's text is: one of its "captions"; the answer to one of its "questions", which becomes the
-            prompt; "both", in equal shares where a row has both; or "documents": its messages with a picture at each
-            `<image>`, and where it has none, the document of one turn that its pictures and its text of "both" make.
+            prompt; "both", in equal shares where a row has both; "dialogues": a caption and questions one after the
+            other, so that a picture is looked at once for all of them, in half of the rows the caption first; or
+            "documents": its messages with a picture at each `<image>`, and where it has none, the document of one turn
+            that its pictures and its text of "both" make.
         turns: questions in a row, one after the other, where a sample has so many; documents have their own.
         augment: let the processor change pictures at random (`collate(..., augment=True, generator=...)`).
 
@@ -263,16 +267,22 @@ class Loader:
         """(the prompt, what is to be said after it, turns that follow), drawn from what the sample has, or None."""
         captions = [] if self.texts == "questions" else sample.captions
         asked = [] if self.texts in ("captions", None) else [one for one in sample.questions if one.answers]
-        if asked and (not captions or self._draw(epoch, sample.id, 2, "kind")):
+        if self.texts is None or not (asked or captions):
+            return "", None, ()
+        said = [("", captions[self._draw(epoch, sample.id, len(captions))])] if captions else []
+        questions_first = self._draw(epoch, sample.id, 2, "kind") == 1
+        if asked and (not captions or questions_first or self.texts == "dialogues"):
             first = self._draw(epoch, sample.id, len(asked), "question")
-            (prompt, text), *more = [
+            answered = [
                 (one.question, one.answers[self._draw(epoch, sample.id, len(one.answers), f"answer{i or ''}")])
                 for i, one in enumerate((asked[first:] + asked[:first])[: self.turns])
             ]
-            return prompt, text, tuple(more)
-        if not captions or self.texts is None:
-            return "", None, ()
-        return "", captions[self._draw(epoch, sample.id, len(captions))], ()
+            if self.texts != "dialogues":
+                said = answered
+            else:
+                said = answered + said if questions_first else said + answered
+        (prompt, text), *more = said
+        return prompt, text, tuple(more)
 
     def _draw(self, epoch: int, id: str, count: int, what: str = "") -> int:
         digest = hashlib.blake2b(f"{self.seed}\0{epoch}\0{id}{what and chr(0) + what}".encode(), digest_size=8).digest()
@@ -296,7 +306,7 @@ class Loader:
             images = pictures.of(items) if self._decodes and any(seen) else None
             if texts is not None and self.texts != "captions":
                 options["prompts"] = [item.prompt for item in items]
-                if self.turns > 1:
+                if self.turns > 1 or self.texts == "dialogues":
                     options["more"] = [item.more for item in items]
         if self.augment and images is not None:
             seed = np.random.SeedSequence([self.seed, epoch, index, self.rank]).generate_state(1, np.uint64)[0]

@@ -39,6 +39,8 @@ class SimVLMConfig:
         vision: the convolutions; the cells of their last map are the image's tokens.
         grid: cells along one side of that map, for which positions are learnt; other grids are interpolated.
         encoder_layers: of the width and heads of the decoder.
+        whole: share of the captions, in [0, 1], whose prefix is the picture alone, as it is when captions are written;
+            the others are cut at a random place. 0 in the paper.
     """
 
     vision: VisionConfig = ResNetConfig(depths=(3, 4, 23))
@@ -46,6 +48,11 @@ class SimVLMConfig:
     image: ImageConfig = field(default_factory=ImageConfig)
     grid: int = 14
     encoder_layers: int = 12
+    whole: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.whole <= 1:
+            raise InputError(f"SimVLMConfig: whole: expected a number in [0, 1], got {self.whole}")
 
 
 # tiny is ours: 64 px, for minutes on two cores. base has ViT-B's sizes in both stacks.
@@ -56,6 +63,7 @@ PRESETS: dict[str, SimVLMConfig] = {
         image=ImageConfig(size=64),
         grid=8,
         encoder_layers=1,
+        whole=0.75,
     ),
     "base": SimVLMConfig(),
 }
@@ -68,6 +76,7 @@ class SimVLM(nn.Module):
     in the place of the prefix's last one, so that a token has the same position in every cut of its text.
 
     Deviation: positions of the picture are learnt for each cell and added; there is no relative attention on top.
+    `whole` is ours: of a caption that is cut at a random place half is read and not learnt to be said.
     """
 
     Config = SimVLMConfig
@@ -174,7 +183,7 @@ class SimVLM(nn.Module):
         wanted = speaking.targets(batch)
         if batch.has_text is not None:
             wanted = wanted & batch.has_text[:, None]
-        given = prefix_lengths(keep, wanted)
+        given = prefix_lengths(keep, wanted, self.config.whole)
         place = torch.arange(tokens.shape[1], device=tokens.device)
         room = int(given.max())
         in_prefix = (place < given[:, None])[:, :room]
@@ -200,16 +209,18 @@ class SimVLM(nn.Module):
         return Prompted(self.decoder, start, keep[:, :1], memory=looked_at, first=keep.sum(dim=1) - 1)
 
 
-def prefix_lengths(keep: Bool[Tensor, "B T"], wanted: Bool[Tensor, "B T"]) -> Int[Tensor, "B"]:
+def prefix_lengths(keep: Bool[Tensor, "B T"], wanted: Bool[Tensor, "B T"], whole: float = 0.0) -> Int[Tensor, "B"]:
     """How many tokens of each text are given to the encoder, the start token included.
 
     What comes before a wanted text (a question) is its prefix. A text that is wanted whole is cut at a random place,
-    each of them equally likely: after the start token at the earliest, before its end token at the latest. Drawn from
-    torch's global generator.
+    each of them equally likely: after the start token at the earliest, before its end token at the latest; a share of
+    `whole` is not cut at all and has the start token alone. Drawn from torch's global generator.
     """
     first = wanted.int().argmax(dim=1)
     choices = (keep.sum(dim=1) - 1).clamp(min=1)
     drawn = 1 + (torch.rand(len(keep)).to(keep.device) * choices).long()
+    if whole:
+        drawn = drawn.where(torch.rand(len(keep)).to(keep.device) >= whole, 1)
     return torch.where(first > 1, first, drawn)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from torch import Tensor
 
-from diptych.decoding import Source, Written, likelihoods, write
+from diptych.decoding import Source, Written, beam_search, likelihoods, write
 from diptych.models.dual_encoder import field_of
 from diptych.processing import PairProcessor, TextProcessor, documents
 from diptych.processing.documents import IMAGE
@@ -37,10 +37,14 @@ class Speaks(Protocol):
     def read(self, pictures: Sequence[Sequence[Picture]], prompts: Sequence[Sequence[int]]) -> Source: ...
 
 
-def caption(model: Speaks, pictures: Sequence[Picture]) -> list[Reply | Rejected]:
-    """A sentence about each picture, written greedily; the confidence is `Written.confidence`."""
+def caption(model: Speaks, pictures: Sequence[Picture], beams: int = 1) -> list[Reply | Rejected]:
+    """A sentence about each picture; the confidence is `Written.confidence`.
+
+    Args:
+        beams: texts that are followed at a time (`decoding.beam_search`); 1 writes greedily.
+    """
     prompts = model.processor.text.prompts([""] * len(pictures))
-    return _captions(model, pictures, prompts)
+    return _captions(model, pictures, prompts, beams)
 
 
 def complete(model: Speaks, pictures: Sequence[Picture], beginnings: Sequence[str]) -> list[Reply | Rejected]:
@@ -140,12 +144,17 @@ def _choose(
     return replies
 
 
-def _captions(model: Speaks, pictures: Sequence[Picture], prompts: list[list[int]]) -> list[Reply | Rejected]:
+def _captions(
+    model: Speaks, pictures: Sequence[Picture], prompts: list[list[int]], beams: int = 1
+) -> list[Reply | Rejected]:
     """Captions of at most `CAPTION_TOKENS`, and as long as the model has read any, their beginnings included."""
     longest = max(map(len, prompts), default=1)
     most = max(1, min(CAPTION_TOKENS, model.processor.text.context_length - longest))
     source = model.read([[picture] for picture in pictures], prompts)
-    return [_reply(model, text) for text in _write(model, source, most)]
+    if beams == 1:
+        return [_reply(model, text) for text in _write(model, source, most)]
+    found = beam_search(source, end=model.processor.text.eos_id, most=most, beams=beams)
+    return [_reply(model, texts[0]) for texts in found]
 
 
 def _write(model: Speaks, source: Source, most: int) -> list[Written]:

@@ -171,7 +171,7 @@ class TextProcessor:
         True at the last two. What is too long loses the question's beginning, and a long text its end.
 
         Args:
-            more: (question, answer) pairs that go on each row in the same way, as many as have room.
+            more: (question, answer) pairs that go on each row in the same way, as many as have room; "" asks nothing.
         """
         rows, said = [], []
         for prompt, target in zip(self.prompts(questions), self._continuations(questions, texts)):
@@ -183,7 +183,7 @@ class TextProcessor:
         if more is not None:
             turns = [turn for some in more for turn in some]
             asked = iter(self.prompts([question for question, _ in turns]))
-            told = iter(self.plain([f" {answer}" for _, answer in turns]))
+            told = iter(self._continuations([question for question, _ in turns], [answer for _, answer in turns]))
             for row, own, some in zip(rows, said, more, strict=True):
                 for (_, *prompt), target in [(next(asked), next(told)) for _ in some]:
                     if len(row) + len(prompt) + len(target) >= self.context_length:

@@ -16,7 +16,10 @@ from diptych.types import AnswersQuestions, DualEncoder, InputError, MatchesPair
 SENTENCE = "Question: {} Answer: {}."
 """What a question and one of its choices are for a model that can only compare pictures with texts."""
 
-WHO = "an image-text-to-text model (a folder or 'hf:ORG/NAME') or a chat endpoint ('http://HOST/v1?model=NAME')"
+WHO = (
+    "a family that answers (simvlm, frozen, flamingo, visualgpt), "
+    "an image-text-to-text model (a folder or 'hf:ORG/NAME') or a chat endpoint ('http://HOST/v1?model=NAME')"
+)
 
 
 class Answered(NamedTuple):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from diptych.distributed import all_sum, world_size
+from diptych.machine import cores
 from diptych.types import Batch, InputError, Rejected
 
 UNTOUCHED = ("keep", "checkpoint_every", "evaluate_every", "device")  # may change on resume: they change no loss
@@ -257,12 +258,11 @@ def environment(device: torch.device, bf16: bool) -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed as a package"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": versions,
-        "cores": cores,
+        "cores": cores(),
         "torch_threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": "bf16" if bf16 else "fp32",

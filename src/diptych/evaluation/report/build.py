@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -36,6 +35,7 @@ from diptych.evaluation.report.sections import (
 from diptych.evaluation.retrieve import Direction, RetrievalResult
 from diptych.evaluation.zero_shot import ZeroShotResult
 from diptych.images import BadImage, decode, read_bytes
+from diptych.machine import cores
 from diptych.types import Object, Sample
 
 SHOWN = 5  # answers of each query
@@ -241,8 +241,7 @@ def environment() -> dict[str, str]:
             facts[package] = version(package)
         except PackageNotFoundError:
             continue
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return facts | {"machine": f"{platform.system()} {platform.machine()}, {cores} cores"}
+    return facts | {"machine": f"{platform.system()} {platform.machine()}, {cores()} cores"}
 
 
 def _query(result: RetrievalResult, dataset: Dataset, direction: Direction, query: int) -> Query:
