@@ -7,7 +7,9 @@ trained, judged on scenes of another split, and written to OUT/cells; what is th
 call goes on. Then OUT/results.json and OUT/results.png are written from all cells that are there: the mean over seeds
 with its 95 % interval (Student's t; None of one seed), and each seed.
 
-Without `--lm` the language model starts from scratch in every cell, which leaves out the point of the paper.
+Without `--lm` the language model starts from scratch in every cell, which leaves out the point of the paper. With
+`--vision` pictures are seen by a trained network that is kept fixed, as the paper's detector is; without it a network
+is learnt from the few captions too.
 """
 
 from __future__ import annotations
@@ -35,9 +37,12 @@ def cell(args: argparse.Namespace, unit: str, share: float, seed: int) -> dict[s
     count = max(2, round(share * args.scenes))
     some = world.select(np.sort(np.random.default_rng([seed, 0]).permutation(args.scenes)[:count]).tolist())
     model = {"cross": unit} | ({"lm_address": args.lm} if args.lm else {})
+    if args.vision:
+        model |= {"vision_address": args.vision, "image": None}
     settings: dict[str, Any] = {
         "model": model,
-        "training": {"samples": args.samples, "lr": args.lr, "seed": seed, "checkpoint_every": 0},
+        "training": {"samples": args.samples, "lr": args.lr, "seed": seed, "checkpoint_every": 0}
+        | ({"groups": [["^visual\\.", None]]} if args.vision else {}),
         "loader": {"batch_size": min(args.batch, count), "held_out": 0.0, "seed": seed},
     }
     chosen = recipe("visualgpt", preset=args.preset, settings=settings)
@@ -116,6 +121,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--lm", help="address of the language model; from scratch without it")
+    parser.add_argument("--vision", help="folder of a trained model whose picture network is used and kept fixed")
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--units", nargs="+", default=list(UNITS), choices=UNITS)
     parser.add_argument("--shares", nargs="+", type=float, default=[0.01, 0.1, 1.0])

@@ -23,6 +23,7 @@ from diptych.types import Batch, InputError, Message, Processor, Rejected, Sampl
 
 ROWS_PER_TASK = 16  # what one thread takes at a time
 BATCHES_AHEAD = 2  # prepared while the model works; bounds the memory
+GROUPED = 16  # batches whose rows are sorted by length among each other
 MAX_THREADS = 16
 
 Texts = Literal["captions", "questions", "both", "dialogues", "documents"]
@@ -121,11 +122,13 @@ class Loader:
             "documents": its messages with a picture at each `<image>`, and where it has none, the document of one turn
             that its pictures and its text of "both" make.
         turns: questions in a row, one after the other, where a sample has so many; documents have their own.
+        group_by_length: put texts of about the same length into the same batch, so that there is less padding: the rows
+            of every `GROUPED` batches are sorted by length, cut into batches again, and these shuffled.
         augment: let the processor change pictures at random (`collate(..., augment=True, generator=...)`).
 
     Raises:
-        InputError: a batch size below 1 or not divisible by `world_size`, a rank that does not exist, turns below 1, or
-            documents without both sides as they are.
+        InputError: a batch size below 1 or not divisible by `world_size`, a rank that does not exist, turns below 1,
+            documents without both sides as they are, or rows grouped by length without shuffling.
     """
 
     def __init__(  # noqa: PLR0913  (a dataset can be read in many ways)
@@ -143,6 +146,7 @@ class Loader:
         sides: Literal["both", "images", "texts", "either"] = "both",
         texts: Texts = "captions",
         turns: int = 1,
+        group_by_length: bool = False,
         augment: bool = False,
     ) -> None:
         rank, world_size = part
@@ -154,6 +158,8 @@ class Loader:
             raise InputError(f"turns: expected 1 or more, got {turns}")
         if texts == "documents" and (sides != "both" or image_features is not None):
             raise InputError("texts: 'documents' have their own pictures; expected sides 'both' and no image features")
+        if group_by_length and not shuffle:
+            raise InputError("group_by_length: needs shuffle, because it changes the order")
         self.dataset = dataset
         self.processor = processor
         self.batch_size = batch_size
@@ -167,6 +173,7 @@ class Loader:
         self.images = sides != "texts"
         self.texts = None if sides == "images" else texts
         self.turns = turns
+        self.group_by_length = group_by_length
         self.either = sides == "either"
         self.augment = augment
         self._decodes = self.images and image_features is None
@@ -190,6 +197,8 @@ class Loader:
         desk = ThreadPoolExecutor(1, thread_name_prefix="collate")
         try:
             for index in range(start, len(self)):
+                if self.group_by_length and (index == start or index % GROUPED == 0):
+                    self._group(order, index // GROUPED, number)
                 rows = self._slice(order, index)
                 cuts = range(0, len(rows), ROWS_PER_TASK)
                 pictures = _Pictures(len(rows))
@@ -207,6 +216,22 @@ class Loader:
         if not self.shuffle:
             return np.arange(len(self.dataset))
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))
+
+    def _group(self, order: np.ndarray[Any, Any], group: int, epoch: int) -> None:
+        """Sort the rows of a group of whole batches by length, and shuffle the batches that this makes, in `order`."""
+        end = min((group + 1) * GROUPED, len(order) // self.batch_size) * self.batch_size
+        rows = order[group * GROUPED * self.batch_size : end]
+        samples = self.dataset.take(rows, FIELDS[self.texts] if self.texts else {"id"})
+        longest = np.argsort([self._length(sample, epoch) for sample in samples], kind="stable")
+        batches = rows[longest].reshape(-1, self.batch_size)
+        rows[:] = np.random.default_rng([self.seed, epoch, group]).permutation(batches).ravel()
+
+    def _length(self, sample: Sample, epoch: int) -> int:
+        """Characters of a row's text in this epoch."""
+        if self.texts == "documents" and sample.messages:
+            return sum(len(message.text) for message in sample.messages)
+        prompt, text, more = self._text(sample, epoch)
+        return len(prompt) + len(text or "") + sum(len(asked) + len(told) for asked, told in more)
 
     def _slice(self, order: np.ndarray[Any, Any], index: int) -> np.ndarray[Any, Any]:
         """This rank's rows of batch `index`; the parts of a batch that is not full differ by at most one row."""

@@ -75,13 +75,13 @@ class FlamingoConfig:
 PRESETS: dict[str, FlamingoConfig] = {
     "tiny": FlamingoConfig(
         vision=ResNetConfig(depths=(1, 1), stem_width=64, block="basic"),
-        lm=DecoderConfig(vocab_size=2048, context_length=256, width=192, layers=4, heads=3, positions="rotary"),
+        lm=DecoderConfig(vocab_size=2048, context_length=256, width=128, layers=4, heads=4, positions="rotary"),
         vision_tuning="u",
         lm_tuning="u",
         image=ImageConfig(size=64),
         latents=16,
         resampler_layers=2,
-        every=2,
+        every=1,
         heads=4,
         head_width=32,
     ),

