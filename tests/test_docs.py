@@ -43,7 +43,7 @@ def command_lines(page: Path) -> list[list[str]]:
     """Calls of `diptych` and `make` in blocks, as words; `python -m diptych` and torchrun count as `diptych`."""
     found = []
     for line in "\n".join(content for _, content in blocks(page)).replace("\\\n", " ").splitlines():
-        line = re.sub(r"^(\$ )?(torchrun .*?-m |python3? -m )?(?=(diptych|make)\b)", "", line)
+        line = re.sub(r"^(\$ )?(torchrun .*?-m (?:-- )?|python3? -m )?(?=(diptych|make)\b)", "", line)
         if re.match(r"(diptych|make)( |$)", line):
             for part in line.split(" | "):
                 words = shlex.split(part, comments=True)

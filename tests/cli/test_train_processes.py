@@ -24,6 +24,13 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     assert (last["step"], last["samples"]) == (3, 24)
     assert (tmp_path / "run" / "model" / "config.json").exists()
 
+    further = [*command[:4], "virtex", "--data", "scenes:?n=24&size=32&objects=1", "--out", str(tmp_path / "more")]
+    further += ["--start", str(tmp_path / "run"), "--processes", "2", "--training.steps", "1"]
+    further += ["--loader.batch_size", "8", "--loader.held_out", "0"]
+    run = subprocess.run(further, capture_output=True, text=True, timeout=240)
+    assert run.returncode == 0, run.stderr
+    assert json.loads((tmp_path / "more" / "environment.json").read_text())["processes"] == 2
+
 
 def test_the_cores_are_shared_among_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     called = []

@@ -77,11 +77,13 @@ def train(
         parts = {name: as_dict(getattr(recipe, name)) for name in recipes.SECTIONS}
         terminal.write_json({"family": family, **parts}, json or terminal.STDOUT)
         return 0
+    if processes != 1 and "RANK" not in os.environ:
+        with terminal.Working() as working:
+            open_dataset(data, working.of("importing"))  # once, and not in every process
+        run_in(processes)
     speaks = terminal.speaks()
     with terminal.Working() as working:
         dataset = open_dataset(data, working.of("importing") if speaks else None)
-        if processes != 1 and "RANK" not in os.environ:
-            run_in(processes)
         trained = api.train(
             recipe,
             dataset,
@@ -114,7 +116,8 @@ def run_in(processes: int) -> NoReturn:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # not once for each process that all parameters were used
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    os.execv(sys.executable, [sys.executable, *torchrun, "-m", "diptych", *sys.argv[1:]])
+    # without "--" torchrun takes `--start` for a beginning of its own `--start-method`
+    os.execv(sys.executable, [sys.executable, *torchrun, "-m", "--", "diptych", *sys.argv[1:]])
 
 
 def parse_settings(words: tuple[str, ...]) -> dict[str, str]:

@@ -1,9 +1,9 @@
-"""Training in one process with a thread for each core, against one process for each core with one thread.
+"""How fast families train: a thread for each core, a process for each core, and that with texts grouped by length.
 
-    python benchmarks/processes.py --families visualgpt virtex simvlm clip
+    python benchmarks/training_speed.py
 
-Each family is trained by `diptych train` for some steps both ways, on the same scenes; prints samples a second (the
-median of the log lines after the first quarter) and the ratio.
+Each family is trained by `diptych train` for some steps in three ways, on the same scenes; prints samples a second (the
+median of the log lines after the first quarter) and how many times as fast as with threads.
 """
 
 import argparse
@@ -22,11 +22,11 @@ DATA = "scenes:?n=6000&size=64&objects=1-3&detail=5"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--families", nargs="+", default=["visualgpt", "virtex", "simvlm", "clip"])
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--families", nargs="+", default=["visualgpt", "virtex", "frozen", "clip"])
+    parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--batch", type=int, default=64)
     options = parser.parse_args()
-    print(f"{'':12} {'threads':>10} {'processes':>10}   ratio  (samples a second, {cores()} cores)")
+    print(f"{'':10} {'threads':>10} {'processes':>17} {'grouped too':>17}  (samples a second, {cores()} cores)")
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "scenes"
         _diptych(["data", "import", DATA, "--to", str(data)], cores())
@@ -35,13 +35,16 @@ def main() -> None:
             words = ["train", family, "--data", str(data)]
             words += [word for name, value in settings.items() for word in (f"--{name}", str(value))]
             speeds = []
-            for processes in (1, cores()):
-                out = Path(folder) / f"{family}-{processes}"
-                _diptych([*words, "--processes", str(processes), "--out", str(out)], cores() // processes)
+            for processes, grouped in ((1, False), (cores(), False), (cores(), True)):
+                out = Path(folder) / f"{family}-{processes}-{grouped}"
+                how = ["--processes", str(processes), "--loader.group_by_length", str(grouped).lower()]
+                _diptych([*words, *how, "--out", str(out)], cores() // processes)
                 lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
                 seen = [line["samples_per_second"] for line in lines if line["kind"] == "train"]
                 speeds.append(statistics.median(seen[len(seen) // 4 :]))
-            print(f"{family:12} {speeds[0]:10.0f} {speeds[1]:10.0f}   {speeds[1] / speeds[0]:.2f}", flush=True)
+            first, *others = speeds
+            told = "".join(f" {speed:9.0f} ({speed / first:.2f}x)" for speed in others)
+            print(f"{family:10} {first:10.0f}{told}", flush=True)
 
 
 def _diptych(words: list[str], threads: int) -> None:
