@@ -3,11 +3,12 @@
     diptych data import "scenes:?n=60000&size=64&objects=1-3&detail=5" --to scenes60k
     python benchmarks/trained/side_by_side.py --data scenes60k --out side
 
-Each family is trained by `diptych train`, with the settings in `TEXTS` and below, by processes of its own; the memory
-is the peak of the largest of them (the judging of its held-out part included). What is in OUT is not done again.
-Then each writes captions of the same scenes and answers their questions, and does both again with all pictures blanked.
-Guessed is what captions dealt to other pictures reach, and the commonest answer of each type of question. Prints a
-table for docs/families.md; the time is that of the training alone.
+Each family learns captions by `diptych train`, from scratch; those that answer then learn questions for as long again,
+starting from that (`--start`). The settings are below; the memory is the peak of the largest process (the judging of
+the held-out part included). What is in OUT is not done again. Then the first model writes captions of the same scenes,
+the second answers their questions, and both do so again with all pictures blanked. Guessed is what captions dealt to
+other pictures reach, and the commonest answer of each type of question. Prints a table for docs/families.md; the time
+is that of the training alone.
 """
 
 import argparse
@@ -16,17 +17,19 @@ import os
 import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import diptych
+from diptych import models
 from diptych.machine import cores
 from diptych.types import Estimate
 
-TEXTS = {"virtex": "captions", "visualgpt": "captions"} | dict.fromkeys(("simvlm", "frozen", "flamingo"), "dialogues")
+FAMILIES = ("virtex", "visualgpt", "simvlm", "frozen", "flamingo")
+GATES = ["--training.groups", '[["_gate$", 0.02]]']  # of Flamingo: ten times the rate of the rest
+QUESTIONS = ["--loader.texts", "questions", "--loader.turns", "6"]
 TEST = "scenes:?n={}&size=64&objects=1-3&detail=5&split=test"
 
 
@@ -34,58 +37,59 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="scenes60k")
     parser.add_argument("--out", type=Path, default=Path("side"))
-    parser.add_argument("--minutes", type=float, default=13)
+    parser.add_argument("--minutes", type=float, default=14)
     parser.add_argument("--lr", default="2e-3")
     parser.add_argument("--batch", default="64")
     parser.add_argument("--processes", type=int, default=cores(), help="one a core")
     parser.add_argument("--test", type=int, default=300, help="unseen scenes")
-    parser.add_argument("families", nargs="*", default=list(TEXTS))
+    parser.add_argument("families", nargs="*", default=list(FAMILIES))
     options = parser.parse_args()
     rows = []
     for family in options.families:
-        folder = options.out / family
-        known = folder / "side_by_side.json"
-        if not known.exists():
-            cost = train(family, folder, options)
-            found = cost | judge(diptych.load(folder), TEXTS[family], options.test)
-            known.write_text(json.dumps(found, indent=2))
-        rows.append((family, json.loads(known.read_text())))
+        found: dict[str, str] = {}
+        tasks = ("caption", "answer") if hasattr(models.family(family), "answer") else ("caption",)
+        for task in tasks:
+            folder = options.out / f"{family}-{task}"
+            known = folder / "side_by_side.json"
+            if not known.exists():
+                further = [*QUESTIONS, "--start", str(options.out / f"{family}-caption")] if task == "answer" else []
+                cost = train(family, folder, options, further)
+                known.write_text(json.dumps(cost | judge(diptych.load(folder), task, options.test), indent=2))
+            found |= json.loads(known.read_text())
+        rows.append((family, found))
     names = list(dict.fromkeys(name for _, found in rows for name in found))
     print(f"| | {' | '.join(family for family, _ in rows)} |\n|---{'|---' * len(rows)}|")
     for name in names:
         print(f"| {name} | {' | '.join(str(found.get(name, '')) for _, found in rows)} |")
 
 
-def train(family: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Train one family in a process of its own; what it cost."""
+def train(family: str, folder: Path, options: argparse.Namespace, further: list[str]) -> dict[str, str]:
+    """Train one family in processes of its own; what it cost."""
     settings = {
         "training.minutes": options.minutes,
         "training.lr": options.lr,
         "loader.batch_size": options.batch,
         "loader.split_by": "id",
         "loader.held_out": 0.005,
-        "loader.texts": TEXTS[family],
-        "loader.turns": 3,
+        "loader.group_by_length": "true",
     }
     command = [sys.executable, "-m", "diptych", "train", family, "--data", options.data, "--out", str(folder)]
-    command += ["--processes", str(options.processes)]
+    command += ["--processes", str(options.processes), *further, *(GATES if family == "flamingo" else [])]
     command += [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     print(" ".join(command[1:]), flush=True)
-    start = time.time()
     process = subprocess.Popen(command)
     _, status, used = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{family}: training ended with {os.waitstatus_to_exitcode(status)}")
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
-    weights = sum(one.numel() for one in diptych.load(folder).parameters())
-    return {
-        "read and written": TEXTS[family],
-        "pictures seen": f"{last['samples']:,.0f}",
-        "pictures a second": f"{last['samples'] / last['elapsed']:.0f}",
-        "parameters": f"{weights / 1e6:.1f} M",
-        "seconds": f"{last['elapsed']:.0f} ({time.time() - start:.0f} with start and judging)",
+    what = "questions: " if further else "captions: "
+    found = {
+        "pictures seen": f"{last['samples']:,.0f} in {last['elapsed']:.0f} s",
         "memory": f"{peak(used):.1f} GiB",
     }
+    if not further:
+        found["parameters"] = f"{sum(one.numel() for one in diptych.load(folder).parameters()) / 1e6:.1f} M"
+    return {what + name: value for name, value in found.items()}
 
 
 def peak(used: resource.struct_rusage) -> float:
@@ -93,13 +97,13 @@ def peak(used: resource.struct_rusage) -> float:
     return used.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
 
-def judge(model: Any, texts: str, scenes: int) -> dict[str, str]:
+def judge(model: Any, task: str, scenes: int) -> dict[str, str]:
     """What a model reaches on unseen scenes, and with blanked pictures."""
     dataset = diptych.open_dataset(TEST.format(scenes))
-    seen = judged(model, dataset, texts)
+    seen = judged(model, dataset, task)
     decode = model.processor.decode_image
     model.processor.decode_image = lambda source: np.full_like(np.asarray(decode(source)), 128)
-    blind = judged(model, dataset, texts)
+    blind = judged(model, dataset, task)
     model.processor.decode_image = decode
     return {
         name: f"{shown(one, name)}; blanked {number(blind[name].value, name)}, guessed {number(one.chance, name)}"
@@ -107,19 +111,17 @@ def judge(model: Any, texts: str, scenes: int) -> dict[str, str]:
     }
 
 
-def judged(model: Any, dataset: Any, texts: str) -> dict[str, Estimate]:
+def judged(model: Any, dataset: Any, task: str) -> dict[str, Estimate]:
     """The numbers of the table."""
-    caption = diptych.evaluate(model, dataset, "caption").estimates
-    found = {
-        "things described rightly": caption["caption/objects_right"],
-        "claims that are true": caption["caption/claims_right"],
-        "CIDEr-D": caption["caption/cider_d"],
-    }
-    if texts == "dialogues":
-        answer = diptych.evaluate(model, dataset, "answer").estimates
-        for kind in ("exist", "query color", "query material", "query shape", "query size"):
-            found[f"answers, {kind}"] = answer[f"answer/accuracy[{kind}]"]
-    return found
+    found = diptych.evaluate(model, dataset, task).estimates
+    if task == "caption":
+        return {
+            "things described rightly": found["caption/objects_right"],
+            "claims that are true": found["caption/claims_right"],
+            "CIDEr-D": found["caption/cider_d"],
+        }
+    kinds = ("exist", "query color", "query material", "query shape", "query size")
+    return {f"answers, {kind}": found[f"answer/accuracy[{kind}]"] for kind in kinds}
 
 
 def number(value: float | None, name: str) -> str:
