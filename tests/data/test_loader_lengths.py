@@ -1,5 +1,6 @@
 """`group_by_length`: texts of about the same length in a batch; every row once, and the same order after a restart."""
 
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +74,28 @@ def test_the_same_order_from_any_start_and_for_every_rank(dataset: Dataset) -> N
         assert [batch.ids for batch in batches(dataset, 3, start)] == whole[start:]
     parts = [batches(dataset, 3, part=(rank, 2)) for rank in range(2)]
     assert [one.ids + other.ids for one, other in zip(*parts)] == whole
+
+
+@pytest.mark.parametrize("options", [{}, {"texts": "questions", "turns": 2}, {"texts": "dialogues"}])
+def test_a_word_weighs_the_same_in_short_texts_and_in_long_ones(dataset: Dataset, options: dict[str, object]) -> None:
+    grouped = batches(dataset, **options)
+    assert all(batch.weight == 1 for batch in batches(dataset, group_by_length=False, **options))
+    assert grouped[-1].weight == 1, "what is left over is not sorted"
+    for start in range(0, COUNT // SIZE, GROUPED):
+        weights = [batch.weight for batch in grouped[:-1][start : start + GROUPED]]
+        assert np.mean(weights) == pytest.approx(1)
+        assert [batch.weight for batch in batches(dataset, start=start + 1, **options)][: len(weights) - 1] == weights[
+            1:
+        ]
+
+
+def test_weights_are_the_words_that_are_said(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path / "d") as out:
+        for i in range(16):  # 1 word and an end, or 4 words and an end
+            out.write(Sample(str(i), captions=["cube" if i % 2 else "a red cube here"]))
+    for batch in batches(Dataset.open(tmp_path / "d"), drop_last=True):
+        assert batch.weight == pytest.approx((2 if int(batch.ids[0]) % 2 else 5) / 3.5)
+        assert batch.to("cpu").weight == batch.chunks(3)[1].weight == batch.weight
 
 
 def test_without_shuffling_there_is_nothing_to_group(dataset: Dataset) -> None:

@@ -37,6 +37,7 @@ FIELDS: dict[Texts, set[str]] = {
     "documents": {"messages", "captions", "questions"},
 }
 PLACE = "<image>"  # a picture's in the text of a message
+SAID = ("assistant", "document")  # roles whose messages a model is to say itself
 
 MISSING: dict[Texts, tuple[str, str]] = {
     "captions": ("caption missing", "the sample has no caption"),
@@ -123,7 +124,9 @@ class Loader:
             that its pictures and its text of "both" make.
         turns: questions in a row, one after the other, where a sample has so many; documents have their own.
         group_by_length: put texts of about the same length into the same batch, so that there is less padding: the rows
-            of every `GROUPED` batches are sorted by length, cut into batches again, and these shuffled.
+            of every `GROUPED` batches are sorted by length, cut into batches again, and these shuffled. In a loss that
+            is a mean over the words to be said, a word of a short text would then weigh more than one of a long text,
+            and the model learn to leave things out; `Batch.weight` evens that out.
         augment: let the processor change pictures at random (`collate(..., augment=True, generator=...)`).
 
     Raises:
@@ -191,6 +194,7 @@ class Loader:
         Closing the iterator early stops the threads. An error of the processor is raised here, at its batch.
         """
         order = self._order(number)
+        weights: list[float] = []
         waiting: deque[Future[tuple[Batch, list[Rejected]]]] = deque()
         # `desk` has one thread, which waits for the parts of one batch after the other: no decoding thread ever waits
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
@@ -198,12 +202,13 @@ class Loader:
         try:
             for index in range(start, len(self)):
                 if self.group_by_length and (index == start or index % GROUPED == 0):
-                    self._group(order, index // GROUPED, number)
+                    weights = self._group(order, index // GROUPED, number)
+                weight = 1.0 if index % GROUPED >= len(weights) else weights[index % GROUPED]
                 rows = self._slice(order, index)
                 cuts = range(0, len(rows), ROWS_PER_TASK)
                 pictures = _Pictures(len(rows))
                 parts = [pool.submit(self._read, rows, cut, pictures, number) for cut in cuts]
-                waiting.append(desk.submit(self._assemble, parts, pictures, number, index))
+                waiting.append(desk.submit(self._assemble, parts, pictures, number, index, weight))
                 if len(waiting) > BATCHES_AHEAD:
                     yield self._finish(waiting.popleft())
             while waiting:
@@ -217,21 +222,33 @@ class Loader:
             return np.arange(len(self.dataset))
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))
 
-    def _group(self, order: np.ndarray[Any, Any], group: int, epoch: int) -> None:
-        """Sort the rows of a group of whole batches by length, and shuffle the batches that this makes, in `order`."""
+    def _group(self, order: np.ndarray[Any, Any], group: int, epoch: int) -> list[float]:
+        """Sort the rows of a group of whole batches by length, and shuffle the batches that this makes, in `order`.
+
+        Returns how many words are to be said in each of these batches, as a multiple of their mean.
+        """
         end = min((group + 1) * GROUPED, len(order) // self.batch_size) * self.batch_size
         rows = order[group * GROUPED * self.batch_size : end]
+        if not len(rows):
+            return []
         samples = self.dataset.take(rows, FIELDS[self.texts] if self.texts else {"id"})
-        longest = np.argsort([self._length(sample, epoch) for sample in samples], kind="stable")
-        batches = rows[longest].reshape(-1, self.batch_size)
-        rows[:] = np.random.default_rng([self.seed, epoch, group]).permutation(batches).ravel()
+        lengths, said = np.array([self._lengths(sample, epoch) for sample in samples]).T
+        batches = np.argsort(lengths, kind="stable").reshape(-1, self.batch_size)
+        batches = np.random.default_rng([self.seed, epoch, group]).permutation(batches)
+        rows[:] = rows[batches].ravel()
+        weights: list[float] = (said[batches].mean(axis=1) / said.mean()).tolist()
+        return weights
 
-    def _length(self, sample: Sample, epoch: int) -> int:
-        """Characters of a row's text in this epoch."""
+    def _lengths(self, sample: Sample, epoch: int) -> tuple[int, int]:
+        """(characters of a row's text in this epoch, words of it that are to be said, an end after each)."""
         if self.texts == "documents" and sample.messages:
-            return sum(len(message.text) for message in sample.messages)
-        prompt, text, more = self._text(sample, epoch)
-        return len(prompt) + len(text or "") + sum(len(asked) + len(told) for asked, told in more)
+            read = [message.text for message in sample.messages]
+            said = [message.text for message in sample.messages if message.role in SAID]
+        else:
+            prompt, text, more = self._text(sample, epoch)
+            said = [text or "", *(told for _, told in more)]
+            read = [prompt, *said, *(asked for asked, _ in more)]
+        return sum(map(len, read)), sum(len(one.split()) + 1 for one in said)
 
     def _slice(self, order: np.ndarray[Any, Any], index: int) -> np.ndarray[Any, Any]:
         """This rank's rows of batch `index`; the parts of a batch that is not full differ by at most one row."""
@@ -314,7 +331,7 @@ class Loader:
         return int.from_bytes(digest, "big") % count
 
     def _assemble(
-        self, parts: list[Future[list[_Item | Rejected]]], pictures: _Pictures, epoch: int, index: int
+        self, parts: list[Future[list[_Item | Rejected]]], pictures: _Pictures, epoch: int, index: int, weight: float
     ) -> tuple[Batch, list[Rejected]]:
         found = [entry for part in parts for entry in part.result()]
         items = [entry for entry in found if isinstance(entry, _Item)]
@@ -341,6 +358,7 @@ class Loader:
             blank = np.zeros_like(next(item.features for item in items if item.image))
             rows = [item.features if item.image else blank for item in items]
             batch.image_features = torch.from_numpy(np.stack(rows).astype(np.float32))
+        batch.weight = weight
         if self.either:
             batch.has_image, batch.has_text = torch.tensor(seen), torch.tensor(told)
         return batch, rejected
