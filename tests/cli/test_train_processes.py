@@ -39,10 +39,10 @@ def test_the_cores_are_shared_among_the_processes(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("TORCH_CPP_LOG_LEVEL", raising=False)
     monkeypatch.setattr("diptych.machine.cores", lambda: 8)
-    run_in(3)
+    run_in(3, "scenes:?n=2&size=32")
     ((program, words),) = called
     assert program == words[0] == sys.executable and words[-4:] == ["train", "clip", "--processes", "3"]
     assert words[words.index("--nproc-per-node") + 1] == "3"
     assert os.environ["OMP_NUM_THREADS"] == "2"
     with pytest.raises(InputError, match="--processes: expected 1 or more, got 0"):
-        run_in(0)
+        run_in(0, "scenes:?n=2&size=32")

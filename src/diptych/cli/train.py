@@ -78,9 +78,7 @@ def train(
         terminal.write_json({"family": family, **parts}, json or terminal.STDOUT)
         return 0
     if processes != 1 and "RANK" not in os.environ:
-        with terminal.Working() as working:
-            open_dataset(data, working.of("importing"))  # once, and not in every process
-        run_in(processes)
+        run_in(processes, data)
     speaks = terminal.speaks()
     with terminal.Working() as working:
         dataset = open_dataset(data, working.of("importing") if speaks else None)
@@ -104,15 +102,18 @@ def train(
     return _report(trained, json)
 
 
-def run_in(processes: int) -> NoReturn:
+def run_in(processes: int, data: str) -> NoReturn:
     """Give this command over to torchrun, which runs it in so many processes of this machine.
 
-    The cores are shared among them, unless OMP_NUM_THREADS says otherwise. Raises `InputError` below 1.
+    Raw data is imported first, once for all. The cores are shared among them, unless OMP_NUM_THREADS says otherwise. Raises `InputError` below 1.
     """
+    from diptych.data import open_dataset
     from diptych.machine import cores
 
     if processes < 1:
         raise InputError(f"train: --processes: expected 1 or more, got {processes}")
+    with terminal.Working() as working:
+        open_dataset(data, working.of("importing"))
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // processes)))
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # not once for each process that all parameters were used
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
