@@ -63,14 +63,13 @@ def train(
     given = {name: str(value) for name, value in (("training.seed", seed), ("loader.seed", seed)) if value is not None}
     if device is not None:
         given["training.device"] = device
-    given |= parse_settings(settings)
     from_file = {} if config is None else read_file(config.expanduser())
     recipe = recipes.recipe(
         family,
         preset=preset,
         start=None if start is None else start.expanduser(),
         settings=from_file,
-        overrides=given,
+        overrides=given | parse_settings(settings),
         source=str(config),
     )
     if dry_run:
@@ -105,7 +104,8 @@ def train(
 def run_in(processes: int, data: str) -> NoReturn:
     """Give this command over to torchrun, which runs it in so many processes of this machine.
 
-    Raw data is imported first, once for all. The cores are shared among them, unless OMP_NUM_THREADS says otherwise. Raises `InputError` below 1.
+    Raw data is imported first, once for all. The cores are shared among the processes, unless OMP_NUM_THREADS says
+    otherwise. Raises `InputError` below 1.
     """
     from diptych.data import open_dataset
     from diptych.machine import cores
