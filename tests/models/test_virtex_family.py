@@ -236,6 +236,7 @@ def test_questions_are_refused_in_one_sentence(model: VirTex, pairs: Batch) -> N
 
 def test_its_vision_network_serves_other_families(model: VirTex, pairs: Batch, tmp_path: Path) -> None:
     folder = models.save(model.eval(), tmp_path / "run" / "model")
+    (tmp_path / "run" / "config.json").write_text('{"family": "virtex", "training": {}}')  # the run's own settings
     text = TextTransformerConfig(vocab_size=300, context_length=12, width=24, layers=1, heads=2, eos_id=1)
     for address in (folder, folder.parent):  # the model, and the run that holds it
         lit = LiT.new(LiTConfig(text=text, image_address=str(address)), ["a cube", "a ball"])

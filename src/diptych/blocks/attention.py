@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from diptych.blocks.cache import LayerCache
+from diptych.blocks.linear import Linear
 from diptych.blocks.rotary import Rotation, rotate
 
 
@@ -58,10 +59,10 @@ class Attention(nn.Module):
         self.dropout = dropout
         head_width = head_width or width // heads
         kv_width = head_width * self.kv_heads
-        self.q_proj = nn.Linear(width, head_width * heads, bias=bias)
-        self.k_proj = nn.Linear(memory_width or width, kv_width, bias=bias)
-        self.v_proj = nn.Linear(memory_width or width, kv_width, bias=bias)
-        self.out_proj = nn.Linear(head_width * heads, output_width or width, bias=bias)
+        self.q_proj = Linear(width, head_width * heads, bias=bias)
+        self.k_proj = Linear(memory_width or width, kv_width, bias=bias)
+        self.v_proj = Linear(memory_width or width, kv_width, bias=bias)
+        self.out_proj = Linear(head_width * heads, output_width or width, bias=bias)
 
     def forward(
         self,

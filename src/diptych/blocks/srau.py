@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from diptych.blocks.attention import Attention, KeyValues
+from diptych.blocks.linear import Linear
 
 
 def gates(share: Float[Tensor, "*S"], threshold: float) -> tuple[Float[Tensor, "*S"], Float[Tensor, "*S"]]:
@@ -99,7 +100,7 @@ class MeshedSRAU(_Gated):
 
     def __init__(self, width: int, heads: int, *, levels: int = 3, **options: Any) -> None:
         super().__init__(width, heads, **options)
-        self.alphas = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(levels))
+        self.alphas = nn.ModuleList(Linear(2 * width, width) for _ in range(levels))
 
     def forward(
         self, x: Float[Tensor, "B S D"], memory: Any, *, mask: Bool[Tensor, "#B 1 #S M"] | None = None
@@ -125,7 +126,7 @@ class AttentionOnAttention(_Gated):
 
     def __init__(self, width: int, heads: int, **options: Any) -> None:
         super().__init__(width, heads, **options)
-        self.information = nn.Linear(2 * width, 2 * width)
+        self.information = Linear(2 * width, 2 * width)
 
     def forward(
         self,

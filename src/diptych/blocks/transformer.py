@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from diptych.blocks.attention import Attention
 from diptych.blocks.cache import LayerCache
+from diptych.blocks.linear import Linear
 from diptych.blocks.rotary import Rotation
 
 
@@ -34,9 +35,9 @@ class MLP(nn.Module):
         self, width: int, hidden: int, *, activation: str = "gelu", bias: bool = True, dropout: float = 0.0
     ) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden, bias=bias)
+        self.fc1 = Linear(width, hidden, bias=bias)
         self.activation = ACTIVATIONS[activation]()
-        self.fc2 = nn.Linear(hidden, width, bias=bias)
+        self.fc2 = Linear(hidden, width, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
@@ -49,9 +50,9 @@ class GatedMLP(nn.Module):
 
     def __init__(self, width: int, hidden: int, *, bias: bool = True, dropout: float = 0.0) -> None:
         super().__init__()
-        self.gate = nn.Linear(width, hidden, bias=bias)
-        self.fc1 = nn.Linear(width, hidden, bias=bias)
-        self.fc2 = nn.Linear(hidden, width, bias=bias)
+        self.gate = Linear(width, hidden, bias=bias)
+        self.fc1 = Linear(width, hidden, bias=bias)
+        self.fc2 = Linear(hidden, width, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:

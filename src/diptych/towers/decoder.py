@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from diptych.blocks import masks
 from diptych.blocks.cache import KVCache
+from diptych.blocks.linear import Linear, linear
 from diptych.blocks.rotary import Rotation, rotation
 from diptych.blocks.transformer import NORMS, CrossAttention, TransformerLayer
 from diptych.towers.configs import DecoderConfig
@@ -48,7 +49,7 @@ class Decoder(nn.Module):
             for _ in range(config.layers)
         )
         self.final_norm = norm(width, eps=config.norm_eps) if config.norm == "pre" else nn.Identity()
-        self.output = None if config.tied else nn.Linear(width, config.vocab_size, bias=False)
+        self.output = None if config.tied else Linear(width, config.vocab_size, bias=False)
         initialise(self)
         if self.positions is not None:
             nn.init.normal_(self.positions, std=0.02)
@@ -107,7 +108,7 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
         """Scores of the next token before the softmax."""
-        return torch.nn.functional.linear(hidden, self.head_weight())
+        return linear(hidden, self.head_weight())
 
     def new_cache(self, capacity: int = 64) -> KVCache:
         """An empty cache with room for `capacity` positions at first."""

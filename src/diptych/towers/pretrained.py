@@ -67,7 +67,7 @@ def load_vision(address: str | Path, *, pooling: Pooling | None = None) -> Pretr
     own pooler where the checkpoint has its weights, else the class token. Raises `InputError` and `WeightsUnavailable`.
     """
     folder = fetch(address)
-    for own in (folder, folder / "model"):  # a model's folder, or a run's with a saved model in it
+    for own in (folder / "model", folder):  # a run's folder, whose own config.json has a family too, or a model's
         if (own / "config.json").is_file() and "family" in read_file(own / "config.json"):
             return _load_own_vision(own)
     if (folder / "config.json").is_file():
