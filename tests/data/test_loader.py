@@ -258,6 +258,14 @@ def test_pairs_lone_pictures_and_lone_texts_come_in_one_batch(tmp_path):
     assert [chunk.has_text.tolist() for chunk in mixed.chunks(2)] == [[True, True], [False]]
     (plain,) = loader(dataset, 15, shuffle=False).epoch(0)
     assert plain.ids == ["pair"] and plain.has_image is None and plain.has_text is None
+    own = loader(dataset, 15, shuffle=False, sides="captioned")
+    (batch,) = own.epoch(0)
+    assert batch.ids == ["pair", "words", *(f"words {i}" for i in range(5))] and batch.has_text is None
+    assert batch.has_image.tolist() == [True] + [False] * 6 and batch.pixels[:2, 0, 0, 0].tolist() == [1, 0]
+    wrong = {(row.id, row.reason) for row in own.rejected}
+    assert ("alone", "caption missing") in wrong and ("bad", "image not recognised") in wrong and len(wrong) == 8
+    (first, *_) = loader(dataset, 1, shuffle=False, sides="captioned").epoch(0)
+    assert first.ids == ["pair"] and first.has_image is None
 
 
 def test_rows_without_a_feature_stay_where_either_side_is_enough(dataset):

@@ -212,6 +212,25 @@ def test_rows_without_a_picture_learn_from_text_and_rows_without_text_ask_for_no
     assert model.visual.trunk.stem.conv.weight.grad is None
 
 
+def test_pairs_and_lone_texts_are_trained_on_together(tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("\n".join(f"a sentence about the number {i}" for i in range(40)))
+    mixture = tmp_path / "both.toml"
+    pairs = "scenes:?n=40&size=32&objects=1"
+    mixture.write_text(f'[[parts]]\ndata = "{pairs}"\n[[parts]]\ndata = "text:words.txt"\n')
+    settings = {
+        "model": dataclasses.asdict(CONFIG),
+        "training": {"epochs": 2},
+        "loader": {"batch_size": 16, "held_out": 0.2, "split_by": "id"},
+    }
+    data = diptych.open_dataset(f"mix:{mixture}")
+    trained = diptych.train(diptych.recipe("simvlm", settings=settings), data, tmp_path / "run", show="none")
+    assert trained.run is not None and trained.held_out is not None and not trained.run.rejected
+    held = trained.held_out.take(range(len(trained.held_out)))
+    assert trained.run.samples == 2 * ((80 - len(held)) // 16 * 16)
+    assert trained.estimates["caption/cider_d"].n == sum(bool(one.images) for one in held) < len(held)
+
+
 def test_documents_with_several_pictures_are_refused_in_one_sentence(model: SimVLM) -> None:
     batch = dataclasses.replace(blocks(model), picture_of=torch.arange(8))
     with pytest.raises(InputError, match=r"simvlm: expected one picture a row; set loader\.texts to captions"):

@@ -114,7 +114,8 @@ class Loader:
         part: (rank, world size): this process among those that share each batch.
         image_features: vectors by sample id that stand in for pictures (see `Batch.image_features`).
         sides: what a row must have. "both": a picture and a caption. "images", "texts": that side, and the other is
-            left out. "either": one of them, so that pairs, lone pictures and lone texts come mixed; then
+            left out. "captioned": a text, with a picture where it has one; then `Batch.has_image` says where, and is
+            None in a batch where all rows have one. "either": one of them, so that pairs, lone pictures and lone texts come mixed; then
             `Batch.has_image` and `has_text` say who has what, and a batch in which no row has a side comes without its
             tensors.
         texts: what a row's text is: one of its "captions"; the answer to one of its "questions", which becomes the
@@ -146,7 +147,7 @@ class Loader:
         threads: int | None = None,
         part: tuple[int, int] = (0, 1),
         image_features: Mapping[str, np.ndarray[Any, Any]] | None = None,
-        sides: Literal["both", "images", "texts", "either"] = "both",
+        sides: Literal["both", "images", "texts", "captioned", "either"] = "both",
         texts: Texts = "captions",
         turns: int = 1,
         group_by_length: bool = False,
@@ -178,6 +179,7 @@ class Loader:
         self.turns = turns
         self.group_by_length = group_by_length
         self.either = sides == "either"
+        self.lone_texts = sides in ("captioned", "either")
         self.augment = augment
         self._decodes = self.images and image_features is None
         self.rejected: list[Rejected] = []
@@ -267,7 +269,7 @@ class Loader:
         if self.texts == "documents":
             return self._document(sample, at, epoch)
         features = None
-        image = self._decodes and not (self.either and not sample.images)
+        image = self._decodes and not (self.lone_texts and not sample.images)
         prompt, text, more = self._text(sample, epoch)
         if text is None and self.texts is not None and not self.either:
             reason, detail = MISSING[self.texts]
@@ -280,7 +282,7 @@ class Loader:
         elif self.images and self.image_features is not None:
             features = self.image_features.get(sample.id)
             image = features is not None
-            if not image and not self.either:
+            if not image and not self.lone_texts:
                 return Rejected(sample.id, "image feature missing", "no feature was given for this id")
         if not image and text is None:
             return Rejected(sample.id, "image and caption missing", "the sample has neither")
@@ -360,7 +362,9 @@ class Loader:
             batch.image_features = torch.from_numpy(np.stack(rows).astype(np.float32))
         batch.weight = weight
         if self.either:
-            batch.has_image, batch.has_text = torch.tensor(seen), torch.tensor(told)
+            batch.has_text = torch.tensor(told)
+        if self.either or (self.lone_texts and not all(seen)):
+            batch.has_image = torch.tensor(seen)
         return batch, rejected
 
     def _finish(self, future: Future[tuple[Batch, list[Rejected]]]) -> Batch:

@@ -82,6 +82,7 @@ class SimVLM(nn.Module):
     Config = SimVLMConfig
     PRESETS = PRESETS
     VERSION = 1
+    SIDES = "captioned"  # lone texts are trained on too (section 3.2, the role of C4)
     takes_several = False
 
     caption = speaking.caption
