@@ -25,9 +25,11 @@ from diptych.evaluation.draw import evaluate_draw
 from diptych.evaluation.judged import Judged
 from diptych.evaluation.match import evaluate_match
 from diptych.evaluation.retrieve import RetrievalResult, evaluate_retrieval
+from diptych.evaluation.reward import cider_reward
 from diptych.evaluation.segment import evaluate_segment
 from diptych.evaluation.zero_shot import ZeroShotResult, evaluate_zero_shot
 from diptych.models.folder import IN_RUN, model_folder
+from diptych.models.speaking import CAPTION_TOKENS
 from diptych.pocket import add_pairs
 from diptych.processing import QUESTION
 from diptych.processing.documents import pieces
@@ -37,6 +39,7 @@ from diptych.search.build import Built, model_fingerprint
 from diptych.search.build import build_index as build
 from diptych.training.loop import train as run_loop
 from diptych.training.run import TrainResult
+from diptych.training.self_critical import SelfCritical, references_of
 from diptych.types import (
     AnswersQuestions,
     DualEncoder,
@@ -374,7 +377,17 @@ def _fit(
         "loader": as_dict(recipe.loader),
         "data": dataset.fingerprint(),
     }
-    return run_loop(model, loader, recipe.training, out, run=run, resume=resume, show=show)
+    learner = _self_critical(model, dataset, recipe) if recipe.training.self_critical else model
+    return run_loop(learner, loader, recipe.training, out, run=run, resume=resume, show=show)
+
+
+def _self_critical(model: Any, dataset: Dataset, recipe: Recipe) -> SelfCritical:
+    """The model as it is trained on what it writes itself."""
+    if recipe.start is None or recipe.loader.texts != "captions":
+        raise InputError("training.self_critical: expected a model that has learnt captions (--start), and captions")
+    references = references_of(dataset)
+    most = min(CAPTION_TOKENS, model.processor.text.context_length - 1)
+    return SelfCritical(model, cider_reward(references.values()), references, most=most)
 
 
 def _new(recipe: Recipe, dataset: Dataset, texts: list[str]) -> Any:

@@ -103,3 +103,19 @@ def test_cider_reward_is_higher_for_a_better_caption():
 def test_a_model_without_states_is_refused():
     with pytest.raises(InputError, match="states"):
         SelfCritical(nn.Linear(1, 1), lambda said, told: [0.0], {})
+
+
+def test_a_trained_model_goes_on_by_its_own_captions_from_the_settings_alone(tmp_path):
+    world = diptych.open_dataset("scenes:?n=24&size=32&objects=1")
+    common = {"batch_size": 8, "held_out": 0.2, "split_by": "id"}
+    model = {"lm": {"kind": "decoder", "vocab_size": 400, "context_length": 40, "width": 32, "layers": 1, "heads": 4}}
+    first = diptych.recipe("visualgpt", settings={"model": model, "training": {"steps": 2}, "loader": common})
+    diptych.train(first, world, tmp_path / "captions", show="silent")
+    told = {"training": {"steps": 2, "lr": 1e-3, "log_every": 1, "self_critical": True}, "loader": common}
+    second = diptych.recipe("visualgpt", start=tmp_path / "captions", settings=told)
+    trained = diptych.train(second, world, tmp_path / "scst", show="silent")
+    assert trained.run is not None and {"loss/scst", "reward/drawn"} <= trained.run.values.keys()
+    before, after = diptych.load(tmp_path / "captions").state_dict(), diptych.load(tmp_path / "scst").state_dict()
+    assert before.keys() == after.keys() and any(not torch.equal(value, after[key]) for key, value in before.items())
+    with pytest.raises(InputError, match="self_critical: expected a model that has learnt captions"):
+        diptych.train(diptych.recipe("visualgpt", settings=told), world, tmp_path / "fresh", show="silent")

@@ -115,9 +115,9 @@ class Loader:
         image_features: vectors by sample id that stand in for pictures (see `Batch.image_features`).
         sides: what a row must have. "both": a picture and a caption. "images", "texts": that side, and the other is
             left out. "captioned": a text, with a picture where it has one; then `Batch.has_image` says where, and is
-            None in a batch where all rows have one. "either": one of them, so that pairs, lone pictures and lone texts come mixed; then
-            `Batch.has_image` and `has_text` say who has what, and a batch in which no row has a side comes without its
-            tensors.
+            None in a batch where all rows have one. "either": one of them, so that pairs, lone pictures and lone texts
+            come mixed; then `Batch.has_image` and `has_text` say who has what, and a batch in which no row has a side
+            comes without its tensors.
         texts: what a row's text is: one of its "captions"; the answer to one of its "questions", which becomes the
             prompt; "both", in equal shares where a row has both; "dialogues": a caption and questions one after the
             other, so that a picture is looked at once for all of them, in half of the rows the caption first; or

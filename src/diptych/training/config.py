@@ -33,6 +33,8 @@ class TrainConfig:
         precision: "bf16" autocast, "fp32", or "auto": bf16 where the machine computes it natively.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         seed: of everything random in the steps (dropout). The data's order has the loader's own seed.
+        self_critical: train a model that writes captions on the CIDEr-D of what it writes (`training.self_critical`) in
+            the place of its family's loss; it must have learnt captions before.
         log_every: steps between two lines of `metrics.jsonl`; each averages over the steps since the last.
         evaluate_every: steps between two calls of the evaluation hook; 0 calls it at the end only.
         checkpoint_every: steps between two checkpoints; 0 writes one at the end and on interruption only.
@@ -54,6 +56,7 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
     seed: int = 0
+    self_critical: bool = False
     log_every: int = 10
     evaluate_every: int = 0
     checkpoint_every: int = 200
