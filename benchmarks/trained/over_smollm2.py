@@ -3,10 +3,11 @@
     diptych train virtex --data scenes60k --out runs/virtex --training.minutes 13 --training.lr 2e-3 --processes 2
     python benchmarks/trained/over_smollm2.py --vision runs/virtex --out over
 
-Captions are short ones, of a colour, a shape and a relation, because a core reads this model slowly. Each family is trained by `diptych train` with its preset `smollm2` and VirTex's network to see with (locked in
-Flamingo, as in the paper; tuned in the others), one process a core. What is in OUT is not trained again. Then, on
-unseen scenes: things described rightly, claims that are true and CIDEr-D, each also with blanked pictures; and how many
-of the language model's tensors differ in any bit from those that were loaded.
+Captions are short ones, of a colour, a shape and a relation, because a core reads this model slowly. Each family is
+trained by `diptych train` with its preset `smollm2` and VirTex's network to see with (locked in Flamingo, as in the
+paper; tuned in the others), one process a core. What is in OUT is not trained again. Then, on unseen scenes: things
+described rightly, claims that are true and CIDEr-D, each also with blanked pictures; and how many of the language
+model's tensors differ in any bit from those that were loaded.
 """
 
 import argparse
