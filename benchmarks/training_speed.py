@@ -1,8 +1,8 @@
-"""How fast families train: a thread for each core, a process for each core, and that with texts grouped by length.
+"""How fast families train with a process for each core, beside one process with a thread for each.
 
     python benchmarks/training_speed.py
 
-Each family is trained by `diptych train` for some steps in three ways, on the same scenes; prints samples a second (the
+Each family is trained by `diptych train` for some steps both ways, on the same scenes; prints samples a second (the
 median of the log lines after the first quarter) and how many times as fast as with threads.
 """
 
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--batch", type=int, default=64)
     options = parser.parse_args()
-    print(f"{'':10} {'threads':>10} {'processes':>17} {'grouped too':>17}  (samples a second, {cores()} cores)")
+    print(f"{'':10} {'threads':>10} {'processes':>17}  (samples a second, {cores()} cores)")
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "scenes"
         _diptych(["data", "import", DATA, "--to", str(data)], cores())
@@ -35,16 +35,14 @@ def main() -> None:
             words = ["train", family, "--data", str(data)]
             words += [word for name, value in settings.items() for word in (f"--{name}", str(value))]
             speeds = []
-            for processes, grouped in ((1, False), (cores(), False), (cores(), True)):
-                out = Path(folder) / f"{family}-{processes}-{grouped}"
-                how = ["--processes", str(processes), "--loader.group_by_length", str(grouped).lower()]
-                _diptych([*words, *how, "--out", str(out)], cores() // processes)
+            for processes in (1, cores()):
+                out = Path(folder) / f"{family}-{processes}"
+                _diptych([*words, "--processes", str(processes), "--out", str(out)], cores() // processes)
                 lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
                 seen = [line["samples_per_second"] for line in lines if line["kind"] == "train"]
                 speeds.append(statistics.median(seen[len(seen) // 4 :]))
-            first, *others = speeds
-            told = "".join(f" {speed:9.0f} ({speed / first:.2f}x)" for speed in others)
-            print(f"{family:10} {first:10.0f}{told}", flush=True)
+            threads, apart = speeds
+            print(f"{family:10} {threads:10.0f} {apart:9.0f} ({apart / threads:.2f}x)", flush=True)
 
 
 def _diptych(words: list[str], threads: int) -> None:

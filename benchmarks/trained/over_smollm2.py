@@ -82,7 +82,6 @@ def train(family: str, folder: Path, options: argparse.Namespace) -> None:
         "loader.batch_size": options.batch,
         "loader.split_by": "id",
         "loader.held_out": 0,
-        "loader.group_by_length": "true",
     }
     command = [sys.executable, "-m", "diptych", "train", family, "--preset", "smollm2", "--data", options.data]
     command += ["--out", str(folder), "--processes", str(cores()), *OWN.get(family, [])]

@@ -71,7 +71,6 @@ def train(family: str, folder: Path, options: argparse.Namespace, further: list[
         "loader.batch_size": options.batch,
         "loader.split_by": "id",
         "loader.held_out": 0.005,
-        "loader.group_by_length": "true",
     }
     command = [sys.executable, "-m", "diptych", "train", family, "--data", options.data, "--out", str(folder)]
     command += ["--processes", str(options.processes), *further, *(GATES if family == "flamingo" else [])]

