@@ -72,3 +72,10 @@ def test_rows_of_a_cache_are_chosen_dropped_and_repeated() -> None:
         kept = layer.append(more, -more)
         assert torch.equal(kept[0], torch.cat([keys[rows], more], dim=2)) and torch.equal(kept[1], -kept[0])
     assert cache.length == 5
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_attention_learns_in_any_precision(dtype: torch.dtype) -> None:
+    attention, x = Attention(8, 2).to(dtype), torch.randn(2, 3, 8, dtype=dtype, requires_grad=True)
+    attention(x).square().sum().backward()
+    assert x.grad is not None and x.grad.dtype == dtype and attention.q_proj.weight.grad is not None

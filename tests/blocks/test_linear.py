@@ -39,3 +39,9 @@ def test_gradients_are_those_of_torch() -> None:
     y = nn.functional.linear(x.detach(), layer.weight.detach(), layer.bias.detach())
     torch.testing.assert_close(x.grad, 2 * y @ layer.weight.detach())
     torch.testing.assert_close(layer.weight.grad, 2 * y.t() @ x.detach())
+
+
+def test_under_autocast_it_is_torch() -> None:
+    layer, x = Linear(8, 5), torch.randn(1, 8)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(layer(x), nn.functional.linear(x, layer.weight, layer.bias))

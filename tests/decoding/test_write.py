@@ -9,7 +9,7 @@ import torch
 from known import GPT2, LLAMA, Told, prompted, sharp
 from uncached import of_language_model
 
-from diptych.decoding import Sample, Source, SourceWithStates, beam_search, contrastive, likelihoods, write
+from diptych.decoding import Sample, Source, SourceWithStates, beam_search, contrastive, likelihoods, stream, write
 from diptych.types import InputError
 
 PROMPTS = [[3, 4, 5], [7], [9, 2, 8, 1, 6], [5, 5]]
@@ -136,3 +136,10 @@ def test_draws_follow_the_probabilities() -> None:
 def test_impossible_settings(settings: Any) -> None:
     with pytest.raises(InputError, match=f"Sample: {next(iter(settings))}: expected"):
         Sample(**settings)
+
+
+def test_nothing_to_write_is_refused() -> None:
+    ways: list[Any] = [write, beam_search, contrastive, lambda source, **how: next(stream(source, str, **how))]
+    for way in ways:
+        with pytest.raises(InputError, match="most: expected at least 1 token, got 0"):
+            way(Told(lambda text: [0.5, 0.5], prompts=[(), ()]), end=0, most=0)

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import nn
 
 import diptych
+from diptych import models
 from diptych.blocks.attention import KeyValues
 from diptych.data import masks
 from diptych.evaluation.attribution import attribute, draw_words, evaluate_attribution
@@ -187,6 +188,8 @@ def test_what_cannot_be_looked_into_is_refused(family, tmp_path):
         attribute(family, picture, TEXT, "eyes")
     with pytest.raises(InputError, match="family of ours"):
         attribute(object(), picture, TEXT)
+    with pytest.raises(InputError, match="that writes"):
+        attribute(models.family("clip").new(models.family("clip").PRESETS["tiny"], [TEXT]), picture, TEXT)
     with pytest.raises(InputError, match="expected words"):
         attribute(family, picture, "...")
     with pytest.raises(InputError, match="no word of a caption"):

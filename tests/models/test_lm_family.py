@@ -117,9 +117,8 @@ def test_a_saved_model_is_an_address(tmp_path: Path) -> None:
     assert torch.equal(started(batch(lm)).total, lm(batch(lm)).total)
 
 
-def test_micro_batches_give_nearly_the_step_of_the_whole() -> None:
-    """Each micro-batch's mean over its tokens is weighted by its texts: equal where texts are equally long."""
-    texts = ["a red cube"] * 2 + ["a red ball"] * 2
+def test_micro_batches_give_the_step_of_the_whole() -> None:
+    texts = ["a red cube", "a cube", "a red cube and a red ball", "ball"]
     gradients = []
     for micro in (None, 2):
         lm = model()

@@ -134,7 +134,10 @@ def test_the_loss_by_hand(model: SimVLM) -> None:
         nats.append(F.cross_entropy(logits[:-1], spoken[1:], reduction="none"))
         assert row < 4 or torch.equal(spoken[1:-1], batch.tokens[row][batch.target_mask[row]][:-1])
     torch.manual_seed(5)
-    torch.testing.assert_close(model(batch).total, torch.cat(nats).mean())
+    model.training = True  # in use nothing is drawn; the batch norms stay as they were
+    losses = model(batch)
+    torch.testing.assert_close(losses.total, torch.cat(nats).mean())
+    assert losses.count == len(torch.cat(nats))
 
 
 def test_a_fresh_model_knows_nothing(model: SimVLM, pairs: Batch) -> None:
@@ -144,11 +147,13 @@ def test_a_fresh_model_knows_nothing(model: SimVLM, pairs: Batch) -> None:
     assert abs(losses.total.item() - chance) < 0.25
 
 
-def test_accumulated_is_the_plain_step_where_answers_are_equally_long(model: SimVLM) -> None:
-    """With questions, whose prefix is not drawn, and in evaluation mode (batch norm sees its micro-batch alone)."""
+def test_accumulated_is_the_plain_step(model: SimVLM) -> None:
+    """In evaluation mode, where no prefix is drawn and batch norm has no batch."""
     model.eval()
     pictures = [torch.tensor(c, dtype=torch.uint8).expand(32, 32, 3).numpy() for c in COLOURS.values()]
-    batch = model.processor.collate(list("abcd"), pictures, ["red"] * 4, prompts=[WHICH, "color", WHICH, WHICH])
+    batch = model.processor.collate(
+        list("abcd"), pictures, ["red", "green block", "red", "blue"], prompts=[WHICH, "color", WHICH, ""]
+    )
     grads = []
     for micro in (None, 2):
         model.zero_grad()
@@ -305,6 +310,18 @@ def _cached_equals_uncached(model: SimVLM, pictures: list[torch.Tensor]) -> None
         assert logs.argmax(dim=-1).tolist() == wanted
         given = logs.gather(1, torch.tensor(wanted)[:, None])[:, 0]
         torch.testing.assert_close(given, torch.tensor(text.log_probs), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_in_use_nothing_is_drawn_and_long_choices_have_room(model: SimVLM) -> None:
+    batch = model.eval().processor.collate(["a"], [blocks(model).pixels[0].permute(1, 2, 0).numpy()], ["red block"])
+    asked = torch.zeros_like(batch.token_mask)
+    asked[:, 1] = True  # the first word alone
+    one = dataclasses.replace(batch, target_mask=asked)
+    assert len({float(model(one).total) for _ in range(9)}) == 1 and float(model(one).total) > 0
+    picture = batch.pixels[0].permute(1, 2, 0).numpy()
+    reply = model.answer([[picture]], [f"{'the block ' * 80}{WHICH}"], [["red " * 20, "blue"]])[0]
+    assert reply.text in ("red " * 20, "blue")
 
 
 @torch.no_grad()

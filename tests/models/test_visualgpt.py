@@ -186,6 +186,25 @@ def test_the_decoder_can_be_a_pretrained_gpt2(tmp_path):
     assert 0 < reply.confidence <= 1
 
 
+def test_its_decoder_starts_another_model_and_what_looks_at_pictures_stays_there(texts, tmp_path):
+    model = new(texts)
+    models.save(model, tmp_path / "trained")
+    again = VisualGPT.new(dataclasses.replace(CONFIG, lm_address=str(tmp_path / "trained")), seed=1)
+    mine, other = model.lm.state_dict(), again.lm.state_dict()
+    same = {name for name, value in mine.items() if torch.equal(other[name], value) and value.std() > 0}
+    assert same and not any(".cross." in name for name in same)
+
+
+def test_of_a_question_that_is_too_long_the_end_is_read(texts):
+    model = new(texts).eval()
+    picture, length = np.zeros((32, 32, 3), np.uint8), model.processor.text.context_length
+    long = "is it so " * length
+    free = model.answer([[picture]] * 3, ["what?", long, f"more {long}"])
+    assert free[1] == free[2]
+    choices = ["red " * 20, "blue"]
+    assert model.answer([[picture]] * 2, [long, f"more {long}"], [choices] * 2)[1].text in choices
+
+
 def test_configs_that_cannot_be_are_refused(texts):
     with pytest.raises(InputError, match="threshold"):
         VisualGPTConfig(threshold=0.5)

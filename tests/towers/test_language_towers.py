@@ -216,6 +216,20 @@ def test_a_model_that_scales_its_logits_is_refused(tmp_path: Path) -> None:
         load_language(tmp_path)
 
 
+def test_a_model_whose_head_has_a_bias_is_refused(tmp_path: Path) -> None:
+    checkpoint(tmp_path, "phi", SMALL)
+    with pytest.raises(InputError, match="other logits"):
+        load_language(tmp_path)
+
+
+def test_texts_are_no_longer_than_a_sliding_window(tmp_path: Path) -> None:
+    model = checkpoint(tmp_path, "mistral", LLAMA | {"sliding_window": 9})
+    assert load_language(tmp_path).max_length == 9
+    lm, tokens = loaded(tmp_path), torch.arange(3, 12)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(lm.logits(lm(lm.embed(tokens))), model(tokens).logits, rtol=1e-4, atol=1e-4)
+
+
 def test_a_gguf_file_needs_its_extra_and_is_told_when_broken(tmp_path: Path) -> None:
     (tmp_path / "broken.gguf").write_bytes(b"GGUF nonsense")
     with pytest.raises(InputError, match=r"broken\.gguf"):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from tiny_clip import colours, loader, tiny_clip
-from toy_training import Regressor, Toy, ToyLoader, pairs
+from toy_training import Regressor, Toy, ToyLoader, Worded, pairs
 
 from diptych import distributed
 from diptych.training.config import TrainConfig
@@ -21,6 +21,8 @@ RUNS = {
     "pieces": (Toy, PIECES, ()),
     "each": (Regressor, PIECES, ()),
     "lost": (Toy, PIECES, LOST),
+    "words": (Worded, PLAIN, LOST),
+    "words in pieces": (Worded, PIECES, LOST),
 }
 CLIP_RUNS = {
     name: TrainConfig(steps=4, lr=1e-3, log_every=1, precision="fp32", device="cpu", micro_batch=micro)

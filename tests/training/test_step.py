@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from torch import nn
-from toy_training import Regressor, Toy, pairs
+from toy_training import Regressor, Toy, Worded, pairs
 
 from diptych.training.config import TrainConfig
 from diptych.training.step import Stepper, numbers, offenders
@@ -22,7 +22,7 @@ def gradients(model, batch, **options):
 
 
 @pytest.mark.parametrize("micro", [1, 3, 5, 7])
-@pytest.mark.parametrize("kind", [Toy, Regressor])
+@pytest.mark.parametrize("kind", [Toy, Regressor, Worded])
 def test_accumulation_equals_the_plain_step(kind, micro):
     batch = pairs(11)
     plain_values, plain = gradients(kind(), batch)

@@ -99,7 +99,7 @@ class Attention(nn.Module):
                 heads = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal)
             else:
                 heads = self._grouped(q, k, v, mask, causal, dropout)
-        out: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))
+        out: Tensor = self.out_proj(heads.to(x.dtype).transpose(1, 2).flatten(2))
         return out
 
     def key_values(self, memory: Float[Tensor, "B M D2"]) -> KeyValues:

@@ -11,10 +11,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     With few rows the time goes into reading W once. On a processor, in float32, the library behind PyTorch is two to
     seven times as fast there in the order W x^T, but for a single row, which is therefore computed twice. The sums are
-    taken in another order, so that the last bits may differ. Gradients are not taken this way.
+    taken in another order, so that the last bits may differ. Gradients are not taken this way, nor anything under
+    autocast.
     """
-    few = 0 < x.numel() // x.shape[-1] <= FEW
-    if not (few and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32) or torch.is_grad_enabled():
+    few = 0 < x.numel() // x.shape[-1] <= FEW and x.device.type == "cpu" and x.dtype == weight.dtype == torch.float32
+    if not few or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
         return nn.functional.linear(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1])
     count = len(rows)

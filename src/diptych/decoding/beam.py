@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from diptych.decoding.source import Source, Written
+from diptych.decoding.source import Source, Written, expect_room
 from diptych.types import InputError
 
 
@@ -37,6 +37,7 @@ def beam_search(
         best: texts of a row to give, at most `beams`; fewer are given only where there are fewer texts.
         length_penalty: above 0 favours long texts, 0 compares bare sums.
     """
+    expect_room(most)
     if not 1 <= best <= beams:
         raise InputError(f"beam_search: best: expected 1 to {beams} (beams), got {best}")
     log_probs = source.logits().log_softmax(dim=-1)
@@ -86,7 +87,7 @@ def _candidates(log_probs: Tensor, live: list[list[_Beam]], beams: int) -> list[
     sums = (log_probs.view(len(live), beams, vocabulary) + totals[:, :, None]).flatten(1)
     sums, places = sums.topk(min(2 * beams, sums.shape[1]))
     logs = log_probs.view(len(live), -1).gather(1, places)
-    pulled = torch.stack([sums.double(), places.double(), logs.double()], dim=-1).tolist()
+    pulled = torch.stack([sums.cpu().double(), places.cpu().double(), logs.cpu().double()], dim=-1).tolist()
     return [[(total, *divmod(int(place), vocabulary), log) for total, place, log in some] for some in pulled]
 
 

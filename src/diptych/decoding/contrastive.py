@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from diptych.decoding.source import SourceWithStates, Written
+from diptych.decoding.source import SourceWithStates, Written, expect_room
 from diptych.decoding.step import pulled
 from diptych.types import InputError
 
@@ -39,6 +39,7 @@ def contrastive(
         alpha: in [0, 1], weight of the penalty.
         bonus: added to the score; see `magic`.
     """
+    expect_room(most)
     if not 0 <= alpha <= 1:
         raise InputError(f"contrastive: alpha: expected a number in [0, 1], got {alpha}")
     if k < 1:

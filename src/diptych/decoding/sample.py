@@ -41,11 +41,12 @@ class Sample:
     def __call__(self, log_probs: Float[Tensor, "R V"], texts: Sequence[int], step: int) -> Int[Tensor, "R"]:
         """The next token of each row."""
         shares, tokens = self.kept(log_probs)
-        noise = torch.tensor([_uniform(self.seed, text, step) for text in texts], device=shares.device)
+        shares = shares.cpu()  # not every device has float64
+        noise = torch.tensor([_uniform(self.seed, text, step) for text in texts])
         ladder = shares.double().cumsum(dim=-1)
         place = torch.searchsorted(ladder, noise[:, None].double() * ladder[:, -1:], right=True)
         last = (shares > 0).sum(dim=-1, keepdim=True) - 1
-        return tokens.gather(1, place.minimum(last))[:, 0]
+        return tokens.gather(1, place.minimum(last).to(tokens.device))[:, 0]
 
     def kept(self, log_probs: Float[Tensor, "R V"]) -> tuple[Float[Tensor, "R K"], Int[Tensor, "R K"]]:
         """(probabilities, tokens) to draw from, likeliest first, 0 at tokens that are left out.
@@ -57,8 +58,9 @@ class Sample:
             scores, tokens = scores[:, : self.top_k], tokens[:, : self.top_k]
         shares = scores.softmax(dim=-1)
         if self.top_p < 1:
-            before = shares.double().cumsum(dim=-1) - shares  # of all that are likelier
-            shares = shares.masked_fill(before >= self.top_p, 0.0)
+            exact = shares.cpu().double()
+            before = exact.cumsum(dim=-1) - exact  # of all that are likelier
+            shares = shares.masked_fill((before >= self.top_p).to(shares.device), 0.0)
             shares = shares / shares.sum(dim=-1, keepdim=True)
         return shares, tokens
 

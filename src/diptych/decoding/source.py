@@ -6,6 +6,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from diptych.types import InputError
+
 
 @runtime_checkable
 class Source(Protocol):
@@ -57,3 +59,9 @@ class Written(NamedTuple):
     def confidence(self) -> float:
         """exp of the mean log-probability, in [0, 1]: the geometric mean of the tokens' probabilities."""
         return math.exp(sum(self.log_probs) / max(len(self.log_probs), 1))
+
+
+def expect_room(most: int) -> None:
+    """Raises `InputError` where nothing may be written."""
+    if most < 1:
+        raise InputError(f"most: expected at least 1 token, got {most}")

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from diptych.decoding.source import Source, Written
+from diptych.decoding.source import Source, Written, expect_room
 
 Rule = Callable[[Float[Tensor, "R V"], Sequence[int], int], Int[Tensor, "R"]]
 """rule(log_probs, texts, step) chooses the next token of each row. Row i is text number texts[i], counted before any
@@ -36,6 +36,7 @@ def write(
         rule: chooses each next token.
         until: asked after each token of a row, with all that was written in it; True ends it. See `stop_at`.
     """
+    expect_room(most)
     rows: list[list[int]] = []
     logs: list[list[float]] = []
     ended: list[bool] = []
@@ -68,5 +69,5 @@ def write(
 def pulled(log_probs: Float[Tensor, "R V"], chosen: Int[Tensor, "R"]) -> tuple[list[int], list[float]]:
     """The chosen tokens and their log-probabilities as lists, brought from the device in one piece."""
     picked = log_probs.gather(1, chosen[:, None])[:, 0]
-    tokens, logs = torch.stack([chosen.double(), picked.double()]).tolist()  # float64 holds every token number
+    tokens, logs = torch.stack([chosen.float(), picked.float()]).tolist()  # float32 holds every number below 2^24
     return [int(token) for token in tokens], logs

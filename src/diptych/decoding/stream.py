@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from diptych.decoding.source import Source
+from diptych.decoding.source import Source, expect_room
 from diptych.decoding.step import Rule, greedy
 
 BROKEN = "\ufffd"
@@ -64,6 +64,7 @@ def stream(
         decode, stops: see `Pieces`.
         end, most, rule: see `write`.
     """
+    expect_room(most)
     pieces = Pieces(decode, stops)
     for step in range(most):
         with torch.no_grad():  # not around `yield`: the caller's own code may want gradients

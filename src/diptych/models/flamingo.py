@@ -193,7 +193,7 @@ class Flamingo(nn.Module):
         hidden = language(language.embed(text.tokens), before=self.looking(text))
         loss = next_token(hidden, language.head_weight(), text.tokens, text.said)
         chance = {"loss/lm": next_token_chance(language.vocab_size)}
-        return Losses(loss, {"loss/lm": loss.detach()}, chance, self._gates())
+        return Losses(loss, {"loss/lm": loss.detach()}, chance, self._gates(), text.said[:, 1:].sum())
 
     def read(self, pictures: Sequence[Sequence[speaking.Picture]], prompts: Sequence[Sequence[int]]) -> Prompted:
         """See `speaking`. A prompt may have places of its own for its pictures."""

@@ -109,7 +109,8 @@ class LM(nn.Module):
             parts["loss/contrastive"] = apart.detach()
             total = total + self.config.contrastive * apart
         stats = {"tokens": keep.float().sum(), "packed_rows": float(len(packed.tokens))}
-        return Losses(total, parts, {"loss/lm": next_token_chance(self.lm.vocab_size)}, stats)
+        chance = {"loss/lm": next_token_chance(self.lm.vocab_size)}
+        return Losses(total, parts, chance, stats, packed.target_mask[:, 1:].sum())
 
     @torch.no_grad()
     def complete(self, prompts: Sequence[str], *, most: int = 64) -> list[Reply]:

@@ -184,7 +184,7 @@ class SimVLM(nn.Module):
         wanted = speaking.targets(batch)
         if batch.has_text is not None:
             wanted = wanted & batch.has_text[:, None]
-        given = prefix_lengths(keep, wanted, self.config.whole)
+        given = prefix_lengths(keep, wanted, self.config.whole if self.training else 1.0)
         place = torch.arange(tokens.shape[1], device=tokens.device)
         room = int(given.max())
         in_prefix = (place < given[:, None])[:, :room]
@@ -195,7 +195,8 @@ class SimVLM(nn.Module):
         hidden = self.decoder(x, positions=positions, memory=memory, memory_mask=looked_at)
         loss = next_token(hidden, self.decoder.head_weight(), written, wanted)
         chance = {"loss/prefix_lm": next_token_chance(self.decoder.vocab_size)}
-        return Losses(loss, {"loss/prefix_lm": loss.detach()}, chance, {"prefix_tokens": given.float().mean()})
+        stats: dict[str, Tensor | float] = {"prefix_tokens": given.float().mean()}
+        return Losses(loss, {"loss/prefix_lm": loss.detach()}, chance, stats, wanted[:, 1:].sum())
 
     # ------------------------------------------------------------ writing
 

@@ -78,7 +78,7 @@ def answer(
     options = [list(choices[i]) if choices else [] for i in range(len(questions))]
     free, choosing = [i for i in fine if not options[i]], [i for i in fine if options[i]]
     if free:
-        prompts = _prompts(model.processor.text, [questions[i] for i in free])
+        prompts = _prompts(model.processor.text, [questions[i] for i in free], ANSWER_TOKENS)
         source = model.read([pictures[i] for i in free], prompts)
         for i, text in zip(free, _write(model, source, ANSWER_TOKENS)):
             replies[i] = _reply(model, text)
@@ -114,11 +114,19 @@ def targets(batch: Batch) -> Tensor:
     return mask
 
 
-def _prompts(words: TextProcessor, questions: Sequence[str]) -> list[list[int]]:
-    """The tokens of questions; one with places for its pictures is a prompt that is taken as it is."""
-    if words.tokenizer.token_to_id(IMAGE) is None or not any(IMAGE in question for question in questions):
-        return words.prompts(list(questions))
-    plain = iter(words.prompts([question for question in questions if IMAGE not in question]))
+def _prompts(words: TextProcessor, questions: Sequence[str], room: int) -> list[list[int]]:
+    """The tokens of questions; one with places for its pictures is a prompt that is taken as it is.
+
+    Of a question that leaves no room for so many tokens the beginning is left out, as in training.
+    """
+    if words.tokenizer.token_to_id(IMAGE) is None:
+        whole = list(questions)
+    else:
+        whole = [question for question in questions if IMAGE not in question]
+    most = max(1, words.context_length - room - 1)
+    plain = iter([[prompt[0], *prompt[1:][-most:]] for prompt in words.prompts(whole)])
+    if len(whole) == len(questions):
+        return list(plain)
     placed = iter(documents.prompts(words, [question for question in questions if IMAGE in question]))
     return [next(placed if IMAGE in question else plain) for question in questions]
 
@@ -131,11 +139,12 @@ def _choose(
 ) -> list[Reply]:
     """The likeliest choice of each question; a choice is tokenized as an answer is in training."""
     words = model.processor.text
-    source = model.read(pictures, _prompts(words, questions))
     spelt = [
         words.plain([f" {choice}" if question else choice for choice in some])
         for question, some in zip(questions, choices)
     ]
+    longest = max(len(choice) for some in spelt for choice in some)
+    source = model.read(pictures, _prompts(words, questions, max(ANSWER_TOKENS, longest + 1)))
     replies = []
     for some, logs in zip(choices, likelihoods(source, spelt, end=words.eos_id)):
         shares = np.exp(np.array(logs) - max(logs))

@@ -127,7 +127,8 @@ class VirTex(nn.Module):
             losses["loss/backward"] = self._loss(self.backward_decoder, memory, reverse(tokens, keep), keep)
         chance = next_token_chance(self.decoder.vocab_size)
         parts = {name: loss.detach() for name, loss in losses.items()}
-        return Losses(torch.stack(list(losses.values())).sum(), parts, dict.fromkeys(losses, chance))
+        total, count = torch.stack(list(losses.values())).sum(), (keep if asked is None else asked)[:, 1:].sum()
+        return Losses(total, parts, dict.fromkeys(losses, chance), count=count)
 
     def _loss(self, decoder: nn.Module, memory: Tensor, tokens: Tensor, keep: Tensor) -> Float[Tensor, ""]:
         hidden = decoder(self.decoder.embed(tokens), memory=memory)

@@ -16,18 +16,17 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
-from diptych.blocks.attention import KeyValues
 from diptych.blocks.srau import SRAU, AttentionOnAttention, MeshedSRAU
 from diptych.blocks.transformer import CrossAttention, Transformer, TransformerLayer
 from diptych.config import strict
 from diptych.models import speaking
 from diptych.models.dual_encoder import field_of, seeded
-from diptych.models.letters import start
+from diptych.models.letters import grid_of, start
 from diptych.objectives.language import next_token, next_token_chance
 from diptych.processing import ImageConfig, ImageProcessor, Normalize, PairProcessor
 from diptych.towers import DecoderConfig, LanguageConfig, ResNetConfig, VisionConfig, build_vision
 from diptych.towers.decoder import Decoder, initialise
-from diptych.towers.prompted import Prompted
+from diptych.towers.prompted import Projected, Prompted
 from diptych.types import Batch, InputError, Losses
 
 
@@ -92,7 +91,7 @@ class VisualGPT(nn.Module):
     VERSION = 1
     takes_several = False
     attends_to_grid = True
-    """Its words look at the grid of the vision tower itself, so that their attention is a map of the picture."""
+    """Its words look at one vector for each cell, in which an encoder has mixed in others."""
 
     caption = speaking.caption
     answer = speaking.answer
@@ -108,7 +107,7 @@ class VisualGPT(nn.Module):
         self.visual = build_vision(config.vision)
         self.lm = Decoder(config.lm)
         width = self.lm.width
-        cells, cell_width = _grid(self.visual, image.size)
+        cells, cell_width = grid_of(self.visual, image.size)
         self.to_width = nn.Linear(cell_width, width)
         self.positions = nn.Parameter(torch.randn(cells, width) * 0.02)
         self.encoder = Transformer(width, config.encoder_layers, config.lm.heads, dropout=config.lm.dropout)
@@ -155,14 +154,13 @@ class VisualGPT(nn.Module):
         tokens, targets = field_of(batch, "tokens"), speaking.targets(batch)
         loss = next_token(self.states(batch), self.lm.head_weight(), tokens, targets)
         chance = {"loss/lm": next_token_chance(self.lm.vocab_size)}
-        return Losses(loss, {"loss/lm": loss.detach()}, chance, self._gate_stats())
+        return Losses(loss, {"loss/lm": loss.detach()}, chance, self._gate_stats(), targets[:, 1:].sum())
 
     def read(self, pictures: Sequence[Sequence[speaking.Picture]], prompts: Sequence[Sequence[int]]) -> Prompted:
         """See `speaking`."""
         tokens, keep = speaking.padded(self, prompts)
         memory = self.memory(speaking.stack(self, [some[0] for some in pictures]))
-        seen = _Seen([layer.cross.key_values(memory) for layer in self.lm.layers])  # type: ignore[union-attr, operator]
-        return Prompted(self.lm, self.lm.embed(tokens), keep, memory=seen)
+        return Prompted(self.lm, self.lm.embed(tokens), keep, memory=Projected(self.lm.layers, memory))
 
     def _gate_stats(self) -> dict[str, Tensor | float]:
         """Means over layers, text and padding: "gate/visual", "gate/visual_open", "gate/language_open"."""
@@ -170,21 +168,6 @@ class VisualGPT(nn.Module):
         seen = [unit.seen for unit in units if self.training]
         names = seen[0] if seen else {}
         return {f"gate/{name}": torch.stack([one[name] for one in seen]).mean() for name in names}
-
-
-class _Seen:
-    """See `towers.prompted.Memory`."""
-
-    def __init__(self, layers: list[Any]) -> None:
-        self.layers = layers
-        self.mask: Tensor | None = None
-
-    def select(self, rows: Tensor) -> None:
-        """Go on with these rows."""
-        self.layers = [
-            entry.select(rows) if isinstance(entry, KeyValues) else tuple(level.select(rows) for level in entry)
-            for entry in self.layers
-        ]
 
 
 def _cross(config: VisualGPTConfig, lm: DecoderConfig) -> nn.Module:
@@ -199,14 +182,3 @@ def _cross(config: VisualGPTConfig, lm: DecoderConfig) -> nn.Module:
             return AttentionOnAttention(lm.width, lm.heads, **options)
         case "plain":
             return CrossAttention(lm.width, lm.heads, norm=lm.norm, **options)
-
-
-def _grid(visual: nn.Module, size: int) -> tuple[int, int]:
-    """(cells, width) of the grid that a tower makes of a picture of this size, found by showing it one."""
-    training = visual.training
-    with torch.no_grad():
-        tokens = visual.eval()(torch.zeros(1, 3, size, size)).tokens
-    visual.train(training)
-    if tokens is None:
-        raise InputError("VisualGPTConfig: vision: expected a tower with a grid of tokens, but this one pools")
-    return tokens.shape[1], tokens.shape[2]

@@ -76,15 +76,17 @@ class Decoder(nn.Module):
         """
         start = cache.length if cache is not None else 0
         length = x.shape[1]
+        if self.positions is not None:
+            reach = start + length if positions is None else int(positions.max()) + 1
+            if reach > len(self.positions):
+                raise InputError(
+                    f"text: expected at most {len(self.positions)} tokens, prefix included, got {reach}; "
+                    "context_length of the language model is the bound"
+                )
         if positions is None:
             positions = torch.arange(start, start + length, device=x.device)[None]
         turned = None
         if self.positions is not None:
-            if start + length > len(self.positions) and int(positions.max()) >= len(self.positions):
-                raise InputError(
-                    f"text: expected at most {len(self.positions)} tokens, prefix included, got "
-                    f"{int(positions.max()) + 1}; context_length of the language model is the bound"
-                )
             x = x + self.positions[positions]
         else:
             cos, sin = rotation(positions, self.width // self.config.heads, self.config.rope_theta)

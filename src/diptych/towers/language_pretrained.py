@@ -81,7 +81,8 @@ def _load_own(folder: Path) -> PretrainedLanguage:
         tensors = load_file(weights)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{weights}: cannot be read as safetensors: {error}") from None
-    state = {name.removeprefix(_OWN): value for name, value in tensors.items() if name.startswith(_OWN)}
+    own = {name.removeprefix(_OWN): value for name, value in tensors.items() if name.startswith(_OWN)}
+    state = {name: value for name, value in own.items() if ".cross." not in name}  # what looks at pictures stays there
     told = read_file(folder / "tokenizer_config.json")
     try:
         bos, eos, length = str(told["bos_token"]), str(told["eos_token"]), int(told["model_max_length"])
@@ -129,11 +130,13 @@ def _load_hf(folder: Path) -> PretrainedLanguage:
 
 @torch.no_grad()
 def _check(folder: Path, model: Any, data: dict[str, Any]) -> None:
-    """Some models scale their embeddings or logits on the way, which `HFLanguage` would not notice."""
+    """Some models scale their embeddings or logits on the way, or add to them, which `HFLanguage` would not notice."""
     tokens = torch.arange(1, 6)[None]
     lm = HFLanguage(data, model.eval())
     try:
-        same = torch.allclose(lm.logits(lm(lm.embed(tokens))), model(tokens).logits, rtol=1e-3, atol=1e-3)
+        hidden, expected = lm(lm.embed(tokens)), model(tokens).logits
+        ways = lm.logits(hidden), hidden @ lm.head_weight().T  # the second is what is trained on
+        same = all(torch.allclose(scores, expected, rtol=1e-3, atol=1e-3) for scores in ways)
     except Exception as error:  # whatever a model does with embeddings and a mask of four dimensions
         raise InputError(f"{folder}: cannot be used with embeddings for input: {_short(error)}") from error
     if not same:
@@ -163,11 +166,15 @@ def _ends(folder: Path, config: Any) -> tuple[str, str]:
 
 
 def _length(folder: Path, config: Any) -> int:
-    """The longest text in tokens: what the tokenizer says, and no more than the model has positions for."""
+    """The longest text in tokens: what the tokenizer says, and no more than the model has positions for.
+
+    Nor more than a sliding window (Mistral): up to there it is the causal mask that `HFLanguage` gives.
+    """
     file = folder / "tokenizer_config.json"
     told = read_file(file).get("model_max_length") if file.is_file() else None
     positions = getattr(config, "max_position_embeddings", None)
-    known = [value for value in (told, positions) if isinstance(value, int) and 0 < value < 1_000_000]
+    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    known = [value for value in (told, positions, window) if isinstance(value, int) and 0 < value < 1_000_000]
     return min(known, default=512)
 
 

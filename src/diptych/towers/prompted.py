@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from diptych.blocks import masks
+from diptych.blocks.attention import KeyValues
 from diptych.towers.outputs import LanguageModel
 
 
@@ -37,20 +38,21 @@ class Projected:
     """A memory that each layer's `cross` has projected once, so that no token does it again; see `Memory`.
 
     Args:
-        layers: of a decoder, each with a `cross` that has `key_values`.
+        layers: of a decoder, each with a `cross` whose `key_values` gives those of the memory or of its levels.
         memory: what they look at.
         keep: True at what may be looked at; everything if None.
     """
 
-    def __init__(
-        self, layers: nn.ModuleList, memory: Float[Tensor, "B M D"], keep: Bool[Tensor, "B M"] | None = None
-    ) -> None:
+    def __init__(self, layers: nn.ModuleList, memory: Any, keep: Bool[Tensor, "B M"] | None = None) -> None:
         self.layers: list[Any] = [cast(Any, layer).cross.key_values(memory) for layer in layers]
         self.mask = None if keep is None or bool(keep.all()) else masks.padding(keep)
 
     def select(self, rows: Int[Tensor, "N"]) -> None:
         """Go on with these rows, in this order, repeats allowed."""
-        self.layers = [layer.select(rows) for layer in self.layers]
+        self.layers = [
+            layer.select(rows) if isinstance(layer, KeyValues) else tuple(level.select(rows) for level in layer)
+            for layer in self.layers
+        ]
         self.mask = None if self.mask is None else self.mask[rows]
 
 

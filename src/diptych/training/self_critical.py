@@ -57,6 +57,7 @@ class SelfCritical(nn.Module):
         with torch.no_grad(), _evaluating(self.model):
             greedy = self._write(batch.pixels)
             drawn = self._write(batch.pixels, draw)
+        torch.clear_autocast_cache()  # before torch 2.10 it holds weights cast without a gradient, and hands them out
         references = [self.references[name] for name in batch.ids]
         worth = [self._worth(texts, references).to(batch.pixels.device) for texts in (drawn, greedy)]
         tokens, mask = self._rows(drawn)

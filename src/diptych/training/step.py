@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from diptych.distributed import rank, world_size
+from diptych.distributed import all_sum, rank, world_size
 from diptych.machine import autocast
 from diptych.training.config import TrainConfig
 from diptych.types import Batch, Losses, TwoStage
@@ -55,8 +55,7 @@ class Stepper:
     Learning Batch Size under Memory Limited Setup", 2021, section 3.2): encode all pieces without a graph, take the
     objective of all features and its gradients with respect to them, then encode each piece again with a graph and
     pull. That is the plain step's gradient, unless layers mix samples (batch norm sees only its micro-batch). Any other
-    model's losses are averaged over the pieces, weighted by their samples. Deviation: a loss that is a mean over tokens
-    then weighs each token by one over the tokens of its piece, not of the whole batch.
+    model's losses are averaged over the pieces and processes, weighted by what they are means over (`Losses.count`).
 
     Random numbers in the model depend on nothing but (seed, step, process, piece). So dropout is the same in both
     encodings, and a resumed run draws what the interrupted one would have drawn.
@@ -81,19 +80,17 @@ class Stepper:
 
         Returns "loss", every part, "chance/PART" where known, and the model's stats.
         """
-        # The mean over the global batch, where DDP averages over processes that may hold different numbers of samples.
-        share = len(batch) * len(sizes) / sum(sizes)
         # All processes must choose the same way, or their collectives would not meet.
         pieces = math.ceil(max(sizes) / self.config.micro_batch) if self.config.micro_batch else 1
         if pieces == 1:
             with self._scene(step, 0):
                 losses = self.pull(batch)
-                (losses.total * share).backward()
+                (losses.total * _share(losses, batch, sizes)).backward()
             return numbers(losses)
         micro = batch.chunks(math.ceil(len(batch) / pieces))
         if isinstance(self.model, TwoStage):
-            return self._cached(micro, step, share)
-        return self._averaged(micro, step, share)
+            return self._cached(micro, step, len(batch) * len(sizes) / sum(sizes))
+        return self._averaged(micro, step)
 
     def _cached(self, micro: list[Batch], step: int, share: float) -> dict[str, float]:
         """The exact step of a model whose objective looks across samples."""
@@ -124,18 +121,23 @@ class Stepper:
             row += len(batch)
         return numbers(losses)
 
-    def _averaged(self, micro: list[Batch], step: int, share: float) -> dict[str, float]:
-        """The mean over micro-batches, for a model whose samples have nothing to do with each other."""
-        samples = sum(len(batch) for batch in micro)
-        mean: dict[str, float] = {}
+    def _averaged(self, micro: list[Batch], step: int) -> dict[str, float]:
+        """The mean over micro-batches and processes, for a model whose samples have nothing to do with each other."""
+        seen = torch.zeros(())
+        sums: dict[str, float] = {}
         for piece, batch in enumerate(micro):
-            weight = len(batch) / samples
             with self._scene(step, piece), self._unsynced(piece < len(micro) - 1):
                 losses = self.pull(batch)
-                (losses.total * (share * weight)).backward()
+                count = _count(losses, batch)
+                (losses.total * count).backward()
+            seen = seen.to(count) + count
             for name, value in numbers(losses).items():
-                mean[name] = mean.get(name, 0.0) + weight * value
-        return mean
+                sums[name] = sums.get(name, 0.0) + float(count) * value
+        everywhere = all_sum(seen).clamp(min=1)
+        for parameter in self.trained:
+            if parameter.grad is not None:
+                parameter.grad.mul_(world_size() / everywhere)
+        return {name: value / max(float(seen), 1.0) for name, value in sums.items()}
 
     @contextmanager
     def _scene(self, step: int, piece: int) -> Iterator[None]:
@@ -150,6 +152,20 @@ class Stepper:
         """Without the exchange of gradients between processes, where wanted."""
         with self.pull.no_sync() if wanted and isinstance(self.pull, DistributedDataParallel) else nullcontext():
             yield
+
+
+def _count(losses: Losses, batch: Batch) -> Tensor:
+    """What the total is a mean over."""
+    count = losses.total.new_tensor(len(batch)) if losses.count is None else losses.count
+    return count.to(losses.total)
+
+
+def _share(losses: Losses, batch: Batch, sizes: Sequence[int]) -> Tensor | float:
+    """This process's share in the mean over all, times their number: DDP averages over processes."""
+    if losses.count is None or len(sizes) == 1:
+        return len(batch) * len(sizes) / sum(sizes)
+    count = _count(losses, batch)
+    return len(sizes) * count / all_sum(count).clamp(min=1)
 
 
 def numbers(losses: Losses) -> dict[str, float]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from diptych.tasks.running import name_of, ready
-from diptych.types import Batch, InputError
+from diptych.types import Batch, InputError, WritesCaptions
 
 How = Literal["attention", "gradient"]
 Floats = NDArray[np.float32]
@@ -58,18 +58,19 @@ def attribute(
 ) -> list[WordMap]:
     """Where each word of `caption` came from.
 
-    "gradient" is for any family of ours: |gradient x input| of ln p(word) on the normalised pixels, added over channels
-    and pooled (Shrikumar et al. 2017, section 2). "attention" is for families that say `attends_to_grid = True`, whose
-    `cross` modules look at the grid of the vision tower itself: the mean of their weights over layers, heads and levels
-    at the state that predicts the word. Neither is proof: `evaluate_attribution` says what a map is worth.
+    "gradient" is for any family of ours that writes: |gradient x input| of ln p(word) on the normalised pixels, added
+    over channels and pooled (Shrikumar et al. 2017, section 2). "attention" is for families that say
+    `attends_to_grid = True`, whose `cross` modules look at a vector for each cell of the vision tower's grid and at
+    nothing else: the mean of their weights over layers, heads and levels at the state that predicts the word. Neither
+    is proof: `evaluate_attribution` says what a map is worth.
 
     Args:
         picture: as `processor.decode_image` takes it.
         cells: along a side of a map from gradients; attention has the model's own grid.
 
     Raises:
-        InputError: an unknown way, a model that is no family of ours, or one without attention to its grid; a caption
-            without words.
+        InputError: an unknown way, a model that is no family of ours that writes, or one without attention to its grid;
+            a caption without words.
     """
     check(model, how)
     with ready(model, device) as place:
@@ -86,10 +87,11 @@ def check(model: Any, how: str) -> None:
     """Raises `InputError` where a model cannot be looked into in this way."""
     if how not in ("attention", "gradient"):
         raise InputError(f"how: expected attention or gradient, got {how!r}")
-    if not isinstance(model, nn.Module) or not hasattr(model, "processor") or not hasattr(model, "normalize"):
-        raise InputError(f"model {name_of(model)}: expected a family of ours; this one cannot be looked into")
+    ours = isinstance(model, nn.Module) and hasattr(model, "processor") and hasattr(model, "normalize")
+    if not ours or not isinstance(model, WritesCaptions):
+        raise InputError(f"model {name_of(model)}: expected a family of ours that writes, to look into")
     if how == "attention" and not getattr(model, "attends_to_grid", False):
-        raise InputError(f"model {name_of(model)}: its words do not attend to the grid itself; use how='gradient'")
+        raise InputError(f"model {name_of(model)}: its words do not attend to the grid alone; use how='gradient'")
 
 
 def read(model: Any, picture: Any, caption: str, device: torch.device) -> Text:
