@@ -156,3 +156,14 @@ def test_unknown_length_is_asked_for(processor: TextProcessor, tmp_path: Path) -
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 10**30}))
     with pytest.raises(InputError, match="model_max_length"):
         TextProcessor.load(tmp_path)
+
+
+def test_of_a_long_question_the_end_is_kept(processor: TextProcessor) -> None:
+    length = processor.context_length
+    asked = f"{'a cat ' * 3 * length}sat where?"
+    (prompt,) = processor.prompts([asked])
+    assert len(prompt) > 2 * length, "nothing is cut before it is known how long the answer is"
+    tokens, mask, target = processor.answers([asked], ["dog"])
+    assert mask.all() and tokens.shape == (1, length) and int(tokens[0, -1]) == processor.eos_id
+    kept = [int(token) for token in tokens[0][~target[0]]]
+    assert kept == [processor.bos_id, *prompt[1 - len(kept) :]]

@@ -114,12 +114,16 @@ class LM(nn.Module):
 
     @torch.no_grad()
     def complete(self, prompts: Sequence[str], *, most: int = 64) -> list[Reply]:
-        """How each text goes on, written greedily, at most `most` tokens; "" begins a new one."""
+        """How each text goes on, written greedily, at most `most` tokens; "" begins a new one.
+
+        Of a text that leaves no room for so many the end is read.
+        """
         if not prompts:
             return []
         assert self.processor is not None
         words, device = self.processor.text, next(self.parameters()).device
-        rows = [[words.bos_id, *ids] for ids in words.plain(list(prompts))]
+        room = max(1, words.context_length - 1 - most)
+        rows = [[words.bos_id, *ids[-room:]] for ids in words.plain(list(prompts))]
         tokens, keep = (tensor.to(device) for tensor in words.padded(rows))
         source = Prompted(self.lm, self.lm.embed(tokens), keep)
         written = write(source, end=words.eos_id, most=most)

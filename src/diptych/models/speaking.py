@@ -139,10 +139,8 @@ def _choose(
 ) -> list[Reply]:
     """The likeliest choice of each question; a choice is tokenized as an answer is in training."""
     words = model.processor.text
-    spelt = [
-        words.plain([f" {choice}" if question else choice for choice in some])
-        for question, some in zip(questions, choices)
-    ]
+    told = [[f" {choice}" if question else choice for choice in some] for question, some in zip(questions, choices)]
+    spelt = [[ids[: words.context_length - 2] for ids in words.plain(some)] for some in told]  # as in training
     longest = max(len(choice) for some in spelt for choice in some)
     source = model.read(pictures, _prompts(words, questions, max(ANSWER_TOKENS, longest + 1)))
     replies = []

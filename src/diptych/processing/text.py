@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -204,9 +205,17 @@ class TextProcessor:
         return self.plain([f" {text}" if question else text for question, text in zip(questions, texts)])
 
     def plain(self, texts: list[str]) -> list[list[int]]:
-        """Token ids without start and end."""
-        encoded = self.tokenizer.encode_batch_fast([_well_formed(text) for text in texts], add_special_tokens=False)
+        """Token ids without start and end, however many."""
+        encoded = self._whole.encode_batch_fast([_well_formed(text) for text in texts], add_special_tokens=False)
         return [encoding.ids for encoding in encoded]
+
+    @cached_property
+    def _whole(self) -> Tokenizer:
+        """The same tokenizer, which cuts nothing."""
+        whole = Tokenizer.from_str(self.tokenizer.to_str())
+        whole.no_truncation()
+        whole.encode_special_tokens = True
+        return whole
 
     def decode(self, tokens: list[int]) -> str:
         """The text of some tokens, special ones left out."""
