@@ -241,7 +241,7 @@ class Losses(NamedTuple):
         parts: its named terms, detached, e.g. {"loss/itc": ...}.
         chance: for some parts the value of a model that has learnt nothing, e.g. {"loss/itc": ln(batch)}.
         stats: anything else worth a curve, e.g. {"logit_scale": ..., "logit_scale_at_clamp": 0 or 1}.
-        count: how many terms `total` is a mean over, e.g. tokens to be said; None: the samples. The parts of a batch
+        terms: how many `total` is a mean over, e.g. tokens to be said; None: the samples. The parts of a batch
             that is cut, or shared by processes, weigh as much.
     """
 
@@ -249,7 +249,7 @@ class Losses(NamedTuple):
     parts: dict[str, Tensor]
     chance: dict[str, float] = {}  # noqa: RUF012  (never mutated)
     stats: dict[str, Tensor | float] = {}  # noqa: RUF012
-    count: Tensor | None = None
+    terms: Tensor | None = None
 
 
 class Estimate(NamedTuple):

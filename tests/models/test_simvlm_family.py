@@ -137,7 +137,7 @@ def test_the_loss_by_hand(model: SimVLM) -> None:
     model.training = True  # in use nothing is drawn; the batch norms stay as they were
     losses = model(batch)
     torch.testing.assert_close(losses.total, torch.cat(nats).mean())
-    assert losses.count == len(torch.cat(nats))
+    assert losses.terms == len(torch.cat(nats))
 
 
 def test_a_fresh_model_knows_nothing(model: SimVLM, pairs: Batch) -> None:

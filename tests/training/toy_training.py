@@ -78,7 +78,7 @@ class Worded(Regressor):
         assert batch.image_features is not None and batch.tokens is not None
         asked = batch.tokens < 5
         loss = (self.line(batch.image_features) - batch.tokens)[asked].square().sum() / asked.sum().clamp(min=1)
-        return Losses(total=loss, parts={"loss/words": loss.detach()}, count=asked.sum())
+        return Losses(total=loss, parts={"loss/words": loss.detach()}, terms=asked.sum())
 
 
 def pairs(count: int, seed: int = 0, start: int = 0) -> Batch:

@@ -156,7 +156,7 @@ class Frozen(nn.Module):
         x, text = self.embed(read_batch(batch, place(self.processor.text)))
         loss = next_token(self.lm(x), self.lm.head_weight(), text.tokens, text.said)
         chance = {"loss/lm": next_token_chance(self.lm.vocab_size)}
-        return Losses(loss, {"loss/lm": loss.detach()}, chance, count=text.said[:, 1:].sum())
+        return Losses(loss, {"loss/lm": loss.detach()}, chance, terms=text.said[:, 1:].sum())
 
     def read(self, pictures: Sequence[Sequence[speaking.Picture]], prompts: Sequence[Sequence[int]]) -> Prompted:
         """See `speaking`. A prompt may have places of its own for its pictures."""

@@ -127,8 +127,8 @@ class VirTex(nn.Module):
             losses["loss/backward"] = self._loss(self.backward_decoder, memory, reverse(tokens, keep), keep)
         chance = next_token_chance(self.decoder.vocab_size)
         parts = {name: loss.detach() for name, loss in losses.items()}
-        total, count = torch.stack(list(losses.values())).sum(), (keep if asked is None else asked)[:, 1:].sum()
-        return Losses(total, parts, dict.fromkeys(losses, chance), count=count)
+        total, terms = torch.stack(list(losses.values())).sum(), (keep if asked is None else asked)[:, 1:].sum()
+        return Losses(total, parts, dict.fromkeys(losses, chance), terms=terms)
 
     def _loss(self, decoder: nn.Module, memory: Tensor, tokens: Tensor, keep: Tensor) -> Float[Tensor, ""]:
         hidden = decoder(self.decoder.embed(tokens), memory=memory)

@@ -55,7 +55,7 @@ class Stepper:
     Learning Batch Size under Memory Limited Setup", 2021, section 3.2): encode all pieces without a graph, take the
     objective of all features and its gradients with respect to them, then encode each piece again with a graph and
     pull. That is the plain step's gradient, unless layers mix samples (batch norm sees only its micro-batch). Any other
-    model's losses are averaged over the pieces and processes, weighted by what they are means over (`Losses.count`).
+    model's losses are averaged over the pieces and processes, weighted by what they are means over (`Losses.terms`).
 
     Random numbers in the model depend on nothing but (seed, step, process, piece). So dropout is the same in both
     encodings, and a resumed run draws what the interrupted one would have drawn.
@@ -156,13 +156,13 @@ class Stepper:
 
 def _count(losses: Losses, batch: Batch) -> Tensor:
     """What the total is a mean over."""
-    count = losses.total.new_tensor(len(batch)) if losses.count is None else losses.count
+    count = losses.total.new_tensor(len(batch)) if losses.terms is None else losses.terms
     return count.to(losses.total)
 
 
 def _share(losses: Losses, batch: Batch, sizes: Sequence[int]) -> Tensor | float:
     """This process's share in the mean over all, times their number: DDP averages over processes."""
-    if losses.count is None or len(sizes) == 1:
+    if losses.terms is None or len(sizes) == 1:
         return len(batch) * len(sizes) / sum(sizes)
     count = _count(losses, batch)
     return len(sizes) * count / all_sum(count).clamp(min=1)
