@@ -109,7 +109,7 @@ class VisualGPT(nn.Module):
         width = self.lm.width
         cells, cell_width = grid_of(self.visual, image.size)
         self.to_width = nn.Linear(cell_width, width)
-        self.positions = nn.Parameter(torch.randn(cells, width) * 0.5)
+        self.positions = nn.Parameter(torch.randn(cells, width) * 0.02)
         self.encoder = Transformer(width, config.encoder_layers, config.lm.heads, dropout=config.lm.dropout)
         # the unit of the released code norms the levels itself
         self.encoder_norm = nn.Identity() if config.cross == "srau-code" else nn.LayerNorm(width)
