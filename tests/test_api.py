@@ -147,6 +147,18 @@ def test_texts_of_a_pair_are_averaged(vision_folder: Path, text_folder: Path):
     np.testing.assert_allclose(np.linalg.norm(red), 1, atol=1e-5)
 
 
+def test_what_cannot_be_judged_is_told_and_the_model_is_kept(squares: Path, tmp_path: Path):
+    decoder = {"vocab_size": 300, "context_length": 24, "width": 32, "layers": 1, "heads": 2}
+    model = {"decoder": decoder, "image": {"size": 64}}
+    common = {"model": model, "training": {"steps": 1}, "loader": {"batch_size": 8, "held_out": 0.3, "texts": "both"}}
+    trained = diptych.train(diptych.recipe("simvlm", settings=common), squares, tmp_path / "run", show="silent")
+    assert "caption/cider_d" in trained.estimates and (trained.folder / "model.safetensors").exists()
+    assert len(trained.unjudged) == 1 and "no sample has one that can be answered" in trained.unjudged[0]
+    documents = diptych.recipe("simvlm", settings=common | {"loader": {"batch_size": 8, "texts": "documents"}})
+    with pytest.raises(InputError, match=r"documents|captions"):
+        diptych.train(documents, squares, tmp_path / "documents", show="silent")
+
+
 def test_data_without_captions_cannot_be_trained_on(tmp_path: Path):
     with DatasetWriter(tmp_path / "mute") as writer:
         writer.write(Sample("a"))

@@ -99,7 +99,8 @@ def main() -> None:
     for kind, samples in by_kind.items():
         curve: dict[str, Any] = {"episodes": len(samples), "chance": guessed(samples), "seen": [], "blind": []}
         print(f"{kind}: {len(samples)} episodes, chance {curve['chance']:.2f}")
-        for shots in range(options.most + 1):
+        fewest = min(sum(message.role == "assistant" for message in one.messages) - 1 for one in samples)
+        for shots in range(min(options.most, fewest) + 1):
             found: dict[str, Estimate] = {}
             for name in ("seen", "blind"):
                 right = hits(model, samples, asked_with(model, samples, shots, blank=name == "blind"))

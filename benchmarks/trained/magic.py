@@ -1,7 +1,7 @@
 """Does a picture steer a language model that sees none? MAGIC (Su et al. 2022) against its own parts, by CIDEr-D.
 
     diptych train lm --preset simctg --data scenes60k --out runs/words --training.minutes 5
-    diptych train clip --data scenes60k --out runs/clip --training.minutes 10
+    diptych train clip --data scenes60k --out runs/clip --training.minutes 10 --model.textual.context_length 64
     python benchmarks/trained/magic.py --lm runs/words --scorer runs/clip
 
 The same language model, adapted to captions alone, writes about unseen scenes greedily, by nucleus sampling (p = 0.95),
@@ -79,10 +79,15 @@ def prompted(model: Any, rows: int) -> Prompted:
 
 
 def scorer(judge: Any, picture: torch.Tensor) -> Callable[[list[str]], torch.Tensor]:
-    """How well texts fit one picture: the cosine times the scale that the dual encoder was trained with."""
+    """How well texts fit one picture: the cosine times the scale that the dual encoder was trained with.
+
+    Of a text that is too long for it the end is read, because there candidates differ.
+    """
+    words = judge.processor.text
 
     def score(texts: list[str]) -> torch.Tensor:
-        tokens, mask = judge.processor.text(texts)
+        ends = [ids[2 - words.context_length :] for ids in words.plain(texts)]
+        tokens, mask = words.padded([[words.bos_id, *ids, words.eos_id] for ids in ends])
         with torch.no_grad():
             return judge.head.logit_scale.exp() * (judge.encode_text(tokens, mask) @ picture)
 

@@ -51,7 +51,8 @@ def main() -> None:
         model = diptych.load(folder)
         own = model.lm.state_dict()
         changed = sum(not torch.equal(own[name], value.to(own[name].dtype)) for name, value in original.items())
-        last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+        lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+        last = [line for line in lines if line["kind"] == "train"][-1]
         print(
             f"{family}: {last['samples']:,} samples in {last['elapsed']:.0f} s; {changed} of {len(original)} tensors "
             f"of the language model changed"

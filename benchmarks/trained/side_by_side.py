@@ -80,7 +80,8 @@ def train(family: str, folder: Path, options: argparse.Namespace, further: list[
     _, status, used = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{family}: training ended with {os.waitstatus_to_exitcode(status)}")
-    last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    last = [line for line in lines if line["kind"] == "train"][-1]
     what = "questions: " if further else "captions: "
     found = {
         "pictures seen": f"{last['samples']:,.0f} in {last['elapsed']:.0f} s",

@@ -76,8 +76,11 @@ def summarise(cells: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
     return rows
 
 
-def draw(rows: list[dict[str, Any]], metric: str, chance: float | None, to: Path) -> None:
-    """The means with their intervals over the share of captions, each seed as a dot."""
+def draw(rows: list[dict[str, Any]], metric: str, chance: float, to: Path) -> None:
+    """The means with their intervals over the share of captions, each seed as a dot.
+
+    Chance is what the models' captions reach when they are dealt to other pictures, on average over the cells.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -94,8 +97,7 @@ def draw(rows: list[dict[str, Any]], metric: str, chance: float | None, to: Path
         for at, row in zip(x, own):
             dots = list(row["seeds"].values())
             axes.plot([at] * len(dots), dots, ".", color=line[0].get_color(), alpha=0.5, markersize=4)
-    if chance is not None:
-        axes.axhline(chance, color="0.6", linewidth=1, linestyle="--", label="chance")
+    axes.axhline(chance, color="0.6", linewidth=1, linestyle="--", label="chance")
     shares = sorted({row["share"] for row in rows})
     axes.set_xscale("log")
     axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
@@ -149,7 +151,8 @@ def main() -> None:
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
     result = {"settings": settings, "metric": args.metric, "rows": rows, "cells": cells}
     (args.out / "results.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    draw(rows, args.metric, cells[0]["estimates"][args.metric]["chance"], args.out / "results.png")
+    chances = [one["estimates"][args.metric]["chance"] for one in cells]
+    draw(rows, args.metric, float(np.mean(chances)), args.out / "results.png")
     for row in rows:
         half = "" if row["half"] is None else f" +- {row['half']:.3f}"
         print(f"{100 * row['share']:6.1f} %  {NAMES[row['unit']]:16s} {row['mean']:.3f}{half}")

@@ -78,8 +78,9 @@ class Trained(NamedTuple):
         model: trained, in eval mode.
         folder: the saved model.
         held_out: the part of the data that was not trained on, or None.
-        estimates: retrieval on the held-out part, by name; empty without one.
+        estimates: what it is worth on the held-out part, by name; empty without one.
         run: what the loop reports; None for a family that trains nothing.
+        unjudged: why something could not be judged on the held-out part, a sentence each.
     """
 
     model: Any
@@ -87,6 +88,7 @@ class Trained(NamedTuple):
     held_out: Dataset | None
     estimates: dict[str, Estimate]
     run: TrainResult | None
+    unjudged: list[str]
 
 
 def load(address: str | Path, progress: Progress | None = None) -> Any:
@@ -328,6 +330,8 @@ def train(
         what = "captions or questions" if recipe.loader.texts in ("both", "dialogues") else recipe.loader.texts
         raise InputError(f"{whole.name}: expected samples with {what} to train on")
     model = _new(recipe, rest, texts)
+    if recipe.loader.texts == "documents" and not getattr(model, "takes_several", False):
+        raise InputError(f"{recipe.family}: cannot be trained on documents; set loader.texts to another choice")
     distributed.setup(recipe.training.device)
     try:
         result = None
@@ -336,15 +340,16 @@ def train(
         else:
             result = _fit(model, rest, recipe, out, resume, show, progress)
         estimates: dict[str, Estimate] = {}
+        unjudged: list[str] = []
         if distributed.is_main() and (result is None or result.finished):
             if held_out is not None:
-                estimates = _judge(model, held_out, recipe)
+                estimates, unjudged = _judge(model, held_out, recipe)
             card = {"data": whole.name, "samples": len(rest), "command": command, "metrics": estimates}
             models.save(model, out / IN_RUN, card)
         distributed.barrier()
     finally:
         distributed.teardown()
-    return Trained(model.eval(), out / IN_RUN, held_out, estimates, result)
+    return Trained(model.eval(), out / IN_RUN, held_out, estimates, result, unjudged)
 
 
 def _fit(
@@ -376,12 +381,12 @@ def _fit(
         "loader": as_dict(recipe.loader),
         "data": dataset.fingerprint(),
     }
-    learner = _self_critical(model, dataset, recipe) if recipe.training.self_critical else model
-    return run_loop(learner, loader, recipe.training, out, run=run, resume=resume, show=show)
+    losses = _self_critical(model, dataset, recipe) if recipe.training.self_critical else None
+    return run_loop(model, loader, recipe.training, out, run=run, losses=losses, resume=resume, show=show)
 
 
 def _self_critical(model: Any, dataset: Dataset, recipe: Recipe) -> SelfCritical:
-    """The model as it is trained on what it writes itself."""
+    """The losses of a model that is trained on what it writes itself."""
     if recipe.start is None or recipe.loader.texts != "captions":
         raise InputError("training.self_critical: expected a model that has learnt captions (--start), and captions")
     references = references_of(dataset)
@@ -415,23 +420,33 @@ def _texts(dataset: Dataset, kind: str) -> list[str]:
     return texts
 
 
-def _judge(model: Any, held_out: Dataset, recipe: Recipe) -> dict[str, Estimate]:
-    """What a model that was just trained is worth on data that it never saw; it writes about `WRITTEN` samples."""
-    found: dict[str, Estimate] = {}
-    if isinstance(model, DualEncoder):
-        found |= evaluate_retrieval(model, held_out, seed=recipe.loader.seed).estimates
+def _judge(model: Any, held_out: Dataset, recipe: Recipe) -> tuple[dict[str, Estimate], list[str]]:
+    """What a model that was just trained is worth on data that it never saw, and why something could not be told.
+
+    It writes about `WRITTEN` samples.
+    """
     some = held_out.select(range(min(WRITTEN, len(held_out))))
     if recipe.loader.texts == "documents":  # what is asked in the midst of a conversation is no question by itself
         samples = some.take(range(len(some)), fields=("messages", "captions", "questions"))
         alone = [i for i, one in enumerate(samples) if one.captions and one.questions and not one.messages]
-        if not alone:
-            return found
         some = some.select(alone)
+    judges: list[tuple[Any, Dataset]] = []
+    if isinstance(model, DualEncoder):
+        judges.append((evaluate_retrieval, held_out))
     if isinstance(model, WritesCaptions) and recipe.loader.texts != "questions":
-        found |= evaluate_caption(model, some, seed=recipe.loader.seed).estimates
+        judges.append((evaluate_caption, some))
     if isinstance(model, AnswersQuestions) and recipe.loader.texts != "captions":
-        found |= evaluate_answer(model, some, seed=recipe.loader.seed).estimates
-    return found
+        judges.append((evaluate_answer, some))
+    found: dict[str, Estimate] = {}
+    unjudged = []
+    for judge, part in judges:
+        if not len(part):
+            continue
+        try:
+            found |= judge(model, part, seed=recipe.loader.seed).estimates
+        except InputError as error:  # too few samples, or none with a caption or question: what was trained is kept
+            unjudged.append(str(error))
+    return found, unjudged
 
 
 def _split(dataset: Dataset, recipe: Recipe) -> tuple[Dataset, Dataset | None]:

@@ -220,8 +220,7 @@ class Batch:
         """The batch cut into pieces of at most `size` samples, in order."""
         starts = range(0, len(self), size)
         pieces = [self._map(lambda tensor, a=a: tensor[a : a + size], self.ids[a : a + size]) for a in starts]
-        if self.picture_of is not None:
-            assert self.pixels is not None
+        if self.picture_of is not None and self.pixels is not None:
             for start, piece in zip(starts, pieces):
                 own = (self.picture_of >= start) & (self.picture_of < start + size)
                 piece.pixels, piece.picture_of = self.pixels[own], self.picture_of[own] - start

@@ -12,7 +12,7 @@ import diptych
 from diptych import models
 from diptych.data.loader import Loader
 from diptych.data.store import Dataset
-from diptych.decoding import write
+from diptych.decoding import likelihoods, write
 from diptych.models.simvlm import SimVLM, SimVLMConfig, prefix_lengths, suffix
 from diptych.processing import QUESTION, ImageConfig
 from diptych.towers import DecoderConfig, ResNetConfig
@@ -84,6 +84,10 @@ def test_a_caption_is_cut_at_each_place_equally_often_and_a_question_is_all_pref
         assert share[:1].sum() == 0 and share[length:].sum() == 0  # the start token is given, the end token never is
         assert (share[1:length] - 1 / (length - 1)).abs().max() < 0.03
     assert prefix_lengths(keep, asked).tolist() == prefix_lengths(keep, asked, 1.0).tolist() == [3, 3]
+    assert prefix_lengths(keep, asked, questions=False).tolist() == [1, 1]
+    then_asked = wanted.clone()
+    then_asked[:, 3] = False  # after two words, a question begins
+    assert set(torch.cat([prefix_lengths(keep, then_asked) for _ in range(99)]).tolist()) == {1, 2}
     assert prefix_lengths(keep, wanted, 1.0).tolist() == [1, 1]  # written whole
     uncut = torch.stack([prefix_lengths(keep, wanted, 0.6) for _ in range(3000)]) == 1
     assert (uncut.float().mean(dim=0) - (0.6 + 0.4 / torch.tensor([6, 4]))).abs().max() < 0.03
@@ -310,6 +314,37 @@ def _cached_equals_uncached(model: SimVLM, pictures: list[torch.Tensor]) -> None
         assert logs.argmax(dim=-1).tolist() == wanted
         given = logs.gather(1, torch.tensor(wanted)[:, None])[:, 0]
         torch.testing.assert_close(given, torch.tensor(text.log_probs), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("reader", ["encoder", "decoder"])
+def test_an_answer_is_as_likely_in_use_as_in_training(captions: list[str], reader: str) -> None:
+    config = dataclasses.replace(CONFIG, questions=reader)
+    model = SimVLM.new(config, [*captions, QUESTION.format(WHICH), *COLOURS], seed=0).eval()
+    pictures = list(blocks(model).pixels[:4].permute(0, 2, 3, 1).numpy())
+    batch = model.processor.collate(list("abcd"), pictures, list(COLOURS), prompts=[WHICH] * 4)
+    words = model.processor.text
+    answers = [[words.plain([f" {name}"])[0]] for name in COLOURS]
+    with torch.no_grad():
+        losses = model(batch)
+        logs = likelihoods(model.read([[p] for p in pictures], words.prompts([WHICH] * 4)), answers, end=words.eos_id)
+    torch.testing.assert_close(float(losses.total * losses.terms), -sum(log for (log,) in logs), rtol=1e-4, atol=1e-4)
+    assert losses.stats["prefix_tokens"] == (1 if reader == "decoder" else len(words.prompts([WHICH])[0]))
+
+
+def test_a_question_that_the_decoder_reads_is_answered(captions: list[str]) -> None:
+    config = dataclasses.replace(CONFIG, questions="decoder")
+    model = SimVLM.new(config, [*captions, QUESTION.format(WHICH), *COLOURS], seed=0)
+    batch = blocks(model)
+    fit(model, batch, 150, lr=3e-3)
+    pictures = list(batch.pixels[:4].permute(0, 2, 3, 1).numpy())
+    replies = model.answer([[p] for p in pictures], ["", WHICH, "", WHICH])
+    assert [reply.text for reply in replies] == [
+        "there is a red block here", "green", "there is a blue block here", "white",
+    ]  # fmt: skip
+    begun = ["there is a", "there"]
+    rest = [reply.text for reply in model.complete(pictures[:2], begun)]
+    assert [f"{start} {end}" for start, end in zip(begun, rest)] == [replies[0].text, "there is a green block here"]
+    assert model.answer([[]], [WHICH])[0].reason == "no picture"
 
 
 @torch.no_grad()

@@ -83,6 +83,17 @@ def stop(out: Path, rank: int) -> tuple[int, bool]:
     return result.steps, result.finished
 
 
+def left_out(out: Path, rank: int) -> tuple[int, list[str]]:
+    """The second process can read nothing of its part of the first batch: the first one's part is lost, and told."""
+    order = torch.randperm(48, generator=torch.Generator().manual_seed(0))
+    loader = ToyLoader(rank=rank, world=2, lost=tuple(f"s{int(i):03d}" for i in order[4:8]))
+    told: list[str] = []
+    result = train(
+        Toy(), loader, PLAIN, out / "left_out", show="silent", on_event=lambda event: told.append(event.text)
+    )
+    return result.samples, [text for text in told if "left out" in text]
+
+
 def main(out: Path) -> None:
     torch.set_num_threads(1)
     assert distributed.setup("cpu")
@@ -90,7 +101,7 @@ def main(out: Path) -> None:
     rank, world = distributed.rank(), distributed.world_size()
     found = gathers(rank)
     runs(out, rank, world)
-    found |= {"blame": blame(out, rank), "stop": stop(out, rank)}
+    found |= {"blame": blame(out, rank), "stop": stop(out, rank), "left_out": left_out(out, rank)}
     (out / f"rank{rank}.json").write_text(json.dumps(found))
     distributed.barrier()
     distributed.teardown()

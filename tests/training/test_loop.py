@@ -195,6 +195,16 @@ def test_a_stop_signal_saves_and_returns_and_handlers_come_back(tmp_path):
     assert train(Toy(), ToyLoader(), config, tmp_path, show="silent").steps == 20
 
 
+def test_a_stop_signal_is_heard_at_a_batch_of_which_nothing_can_be_read(tmp_path):
+    order = torch.randperm(48, generator=torch.Generator().manual_seed(0))
+    third = tuple(f"s{int(i):03d}" for i in order[16:24])
+    config = TrainConfig(epochs=1, **BASE)
+    result = train(Toy(), ToyLoader(stop_at=2, lost=third), config, tmp_path, show="silent")
+    assert not result.finished and result.steps == 2 and len(result.rejected) == 8
+    rest = train(Toy(), ToyLoader(lost=third), config, tmp_path, show="silent")
+    assert rest.finished and rest.steps == 6
+
+
 def test_a_finished_run_is_not_run_again(tmp_path):
     config = TrainConfig(steps=6, **BASE)
     first = train(Toy(), ToyLoader(), config, tmp_path, show="silent")

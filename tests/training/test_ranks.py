@@ -107,3 +107,10 @@ def test_a_broken_sample_on_one_process_stops_both(two):
 def test_a_signal_to_one_process_ends_both_at_the_same_step(two):
     _, found = two
     assert found[0]["stop"] == found[1]["stop"] == [6, False]
+
+
+def test_rows_that_are_lost_because_the_other_process_could_read_none_are_told(two):
+    _, found = two
+    samples, told = found[0]["left_out"]
+    assert samples == found[1]["left_out"][0]
+    assert told and all("4 others were lost" in text for text in told) and found[1]["left_out"][1] == []

@@ -65,12 +65,12 @@ def test_it_finds_the_best_caption_of_each_picture():
     pixels[1] = 255
     batch = Batch(["night", "snow"] * 16, pixels.repeat(16, 1, 1, 1))
     model = Table().train()
-    wrapped = SelfCritical(model, lambda said, told: [float(a in b) for a, b in zip(said, told)], REFERENCES, most=4)
+    compared = SelfCritical(model, lambda said, told: [float(a in b) for a, b in zip(said, told)], REFERENCES, most=4)
     optimizer = torch.optim.Adam(model.parameters(), 0.3)
-    first = wrapped(batch).stats["reward/drawn"]
+    first = compared(batch).stats["reward/drawn"]
     for _ in range(150):
         optimizer.zero_grad()
-        losses = wrapped(batch)
+        losses = compared(batch)
         losses.total.backward()
         optimizer.step()
     assert 0.1 < float(first) < 0.6 and float(losses.stats["reward/greedy"]) == 1.0
@@ -87,9 +87,13 @@ def test_a_family_takes_a_step_in_the_loop(tmp_path):
     before = model.lm.token_embedding.weight.clone()
     references = references_of(world)
     assert references[world[3].id] == world[3].captions
-    wrapped = SelfCritical(model, cider_reward(references.values()), references, most=8)
+    losses = SelfCritical(model, cider_reward(references.values()), references, most=8)
     loader = Loader(world, model.processor, 4, shuffle=True, drop_last=True)
-    result = train(wrapped, loader, TrainConfig(steps=2, lr=1e-3, log_every=1), tmp_path / "run", show="silent")
+    config = TrainConfig(steps=2, lr=1e-3, log_every=1, groups=(("^visual", None),), ema=0.9)  # by the model's names
+    statistics = [buffer.clone() for buffer in model.visual.buffers()]
+    result = train(model, loader, config, tmp_path / "run", losses=losses, show="silent")
+    assert all(map(torch.equal, model.visual.buffers(), statistics))
+    assert result.ema is not None and result.ema.keys() <= model.state_dict().keys()
     assert {"loss/scst", "reward/drawn", "reward/greedy"} <= result.values.keys()
     assert not torch.equal(model.lm.token_embedding.weight, before)
 

@@ -149,6 +149,8 @@ def _report(trained: Trained, json: str | None) -> int:
     if json != terminal.STDOUT:
         if trained.held_out is not None:
             show_estimates(f"held out: {terminal.count(len(trained.held_out), 'sample')}", trained.estimates)
+            for reason in trained.unjudged:
+                terminal.say(f"not judged: {reason}")
         if run is not None and run.rejected:
             reasons = Counter(row.reason for row in run.rejected)
             terminal.say(f"left out of training: {terminal.reasons(reasons)}")
@@ -159,6 +161,7 @@ def _report(trained: Trained, json: str | None) -> int:
         "model": str(trained.folder),
         "held_out": 0 if trained.held_out is None else len(trained.held_out),
         "estimates": to_json(trained.estimates),
+        "unjudged": trained.unjudged,
         "warnings": warnings,
     }
     if run is not None:

@@ -67,9 +67,8 @@ class FlamingoConfig:
     vocab_size: int | None = None
 
     def __post_init__(self) -> None:
-        layers = self.lm.layers if isinstance(self.lm, DecoderConfig) else None
-        if self.every < 1 or (layers is not None and self.every > layers):
-            raise InputError(f"FlamingoConfig: every: expected 1 to the number of layers, {layers}, got {self.every}")
+        if self.every < 1:
+            raise InputError(f"FlamingoConfig: every: expected 1 or more, got {self.every}")
 
 
 PRESETS: dict[str, FlamingoConfig] = {
@@ -124,6 +123,10 @@ class Flamingo(nn.Module):
         self.normalize = Normalize(image.mean, image.std)
         self.visual = build_vision(config.vision)
         self.lm = lm = build_language(config.lm)
+        if config.every > len(lm.layers):
+            raise InputError(
+                f"flamingo: every: expected 1 to the number of layers, {len(lm.layers)}, got {config.every}"
+            )
         self.new_tokens = nn.Parameter(torch.randn(2, lm.width) * 0.02)  # <|endofchunk|> and <image>
         (_, width), heads = grid_of(self.visual, image.size), {"heads": config.heads, "head_width": config.head_width}
         self.perceiver = PerceiverResampler(width, latents=config.latents, layers=config.resampler_layers, **heads)
@@ -195,6 +198,7 @@ class Flamingo(nn.Module):
         chance = {"loss/lm": next_token_chance(language.vocab_size)}
         return Losses(loss, {"loss/lm": loss.detach()}, chance, self._gates(), text.said[:, 1:].sum())
 
+    @torch.no_grad()
     def read(self, pictures: Sequence[Sequence[speaking.Picture]], prompts: Sequence[Sequence[int]]) -> Prompted:
         """See `speaking`. A prompt may have places of its own for its pictures."""
         text = read_prompts(self, pictures, prompts)

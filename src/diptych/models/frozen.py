@@ -155,9 +155,12 @@ class Frozen(nn.Module):
         assert self.processor is not None
         x, text = self.embed(read_batch(batch, place(self.processor.text)))
         loss = next_token(self.lm(x), self.lm.head_weight(), text.tokens, text.said)
+        if text.pixels is None:  # over a locked model nothing that trains was used, but every step has a gradient
+            loss = loss + 0 * self.to_prefix.weight.sum()
         chance = {"loss/lm": next_token_chance(self.lm.vocab_size)}
         return Losses(loss, {"loss/lm": loss.detach()}, chance, terms=text.said[:, 1:].sum())
 
+    @torch.no_grad()
     def read(self, pictures: Sequence[Sequence[speaking.Picture]], prompts: Sequence[Sequence[int]]) -> Prompted:
         """See `speaking`. A prompt may have places of its own for its pictures."""
         x, text = self.embed(read_prompts(self, pictures, prompts))

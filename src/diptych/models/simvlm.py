@@ -11,6 +11,7 @@ PrefixLM fits one stack as well as an encoder with a decoder; the paper takes th
 import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -27,7 +28,7 @@ from diptych.processing import ImageConfig, ImageProcessor, Normalize, PairProce
 from diptych.towers import DecoderConfig, ResNetConfig, VisionConfig, build_vision
 from diptych.towers.decoder import cross_decoder
 from diptych.towers.prompted import Projected, Prompted
-from diptych.types import Batch, InputError, Losses
+from diptych.types import Batch, InputError, Losses, Rejected, Reply
 
 
 @strict
@@ -41,6 +42,9 @@ class SimVLMConfig:
         encoder_layers: of the width and heads of the decoder.
         whole: share of the captions, in [0, 1], whose prefix is the picture alone, as it is when captions are written;
             the others are cut at a random place. 0 in the paper.
+        questions: what reads them: the encoder, together with the picture, as in the paper; or the decoder, after an
+            encoder that sees the picture alone. With the latter a row with several questions teaches each as it is
+            asked in use; with the former only its first.
     """
 
     vision: VisionConfig = ResNetConfig(depths=(3, 4, 23))
@@ -49,6 +53,7 @@ class SimVLMConfig:
     grid: int = 14
     encoder_layers: int = 12
     whole: float = 0.0
+    questions: Literal["encoder", "decoder"] = "encoder"
 
     def __post_init__(self) -> None:
         if not 0 <= self.whole <= 1:
@@ -64,6 +69,7 @@ PRESETS: dict[str, SimVLMConfig] = {
         grid=8,
         encoder_layers=1,
         whole=0.75,
+        questions="decoder",
     ),
     "base": SimVLMConfig(),
 }
@@ -76,7 +82,8 @@ class SimVLM(nn.Module):
     in the place of the prefix's last one, so that a token has the same position in every cut of its text.
 
     Deviation: positions of the picture are learnt for each cell and added; there is no relative attention on top.
-    `whole` is ours: of a caption that is cut at a random place half is read and not learnt to be said.
+    `whole` is ours: of a caption that is cut at a random place half is read and not learnt to be said. So is
+    `questions="decoder"`: a question then is text that the decoder reads and does not learn to say.
     """
 
     Config = SimVLMConfig
@@ -86,7 +93,6 @@ class SimVLM(nn.Module):
     takes_several = False
 
     caption = speaking.caption
-    complete = speaking.complete
     answer = speaking.answer
 
     def __init__(self, config: SimVLMConfig, processor: PairProcessor | None = None) -> None:
@@ -184,7 +190,8 @@ class SimVLM(nn.Module):
         wanted = speaking.targets(batch)
         if batch.has_text is not None:
             wanted = wanted & batch.has_text[:, None]
-        given = prefix_lengths(keep, wanted, self.config.whole if self.training else 1.0)
+        whole = self.config.whole if self.training else 1.0
+        given = prefix_lengths(keep, wanted, whole, questions=self.config.questions == "encoder")
         place = torch.arange(tokens.shape[1], device=tokens.device)
         room = int(given.max())
         in_prefix = (place < given[:, None])[:, :room]
@@ -202,28 +209,61 @@ class SimVLM(nn.Module):
 
     @torch.no_grad()
     def read(self, pictures: Sequence[Sequence[speaking.Picture]], prompts: Sequence[Sequence[int]]) -> Prompted:
-        """See `speaking`. The whole prompt goes to the encoder; of one that is too long the end is read."""
+        """See `speaking`. Of a prompt that is too long the end is read."""
+        if self.config.questions == "encoder":
+            return self.read_prefix(pictures, prompts)
+        tokens, keep = self._prompts(prompts)
+        return self._prompted(pictures, tokens, keep, given=1)
+
+    @torch.no_grad()
+    def read_prefix(self, pictures: Sequence[Sequence[speaking.Picture]], prompts: Sequence[Sequence[int]]) -> Prompted:
+        """As `read`, with the whole prompt in the encoder."""
+        tokens, keep = self._prompts(prompts)
+        return self._prompted(pictures, tokens, keep, given=tokens.shape[1])
+
+    def complete(self, pictures: Sequence[speaking.Picture], beginnings: Sequence[str]) -> list[Reply | Rejected]:
+        """See `speaking.complete`; a beginning is a prefix, whatever reads questions."""
+        return speaking.complete(cast(speaking.Speaks, self), pictures, beginnings, read=self.read_prefix)
+
+    def _prompts(self, prompts: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
         most = max(1, len(self.text_positions) - speaking.ANSWER_TOKENS)
-        tokens, keep = speaking.padded(self, [[prompt[0], *prompt[1:][-most:]] for prompt in prompts])
-        memory, there = self.encode(speaking.stack(self, [some[0] for some in pictures]), tokens, keep)
-        start = self.decoder.embed(tokens[:, :1])
+        return speaking.padded(self, [[prompt[0], *prompt[1:][-most:]] for prompt in prompts])
+
+    def _prompted(
+        self,
+        pictures: Sequence[Sequence[speaking.Picture]],
+        tokens: Int[Tensor, "B T"],
+        keep: Bool[Tensor, "B T"],
+        given: int,
+    ) -> Prompted:
+        """With so many columns for the encoder; the decoder reads the rest after a start token."""
+        pixels = speaking.stack(self, [some[0] for some in pictures])
+        memory, there = self.encode(pixels, tokens[:, :given], keep[:, :given])
         looked_at = Projected(self.decoder.layers, memory, there)
-        return Prompted(self.decoder, start, keep[:, :1], memory=looked_at, first=keep.sum(dim=1) - 1)
+        first = keep[:, :given].sum(dim=1) - 1
+        tokens, keep = (torch.cat([rows[:, :1], rows[:, given:]], dim=1) for rows in (tokens, keep))
+        return Prompted(self.decoder, self.decoder.embed(tokens), keep, memory=looked_at, first=first)
 
 
-def prefix_lengths(keep: Bool[Tensor, "B T"], wanted: Bool[Tensor, "B T"], whole: float = 0.0) -> Int[Tensor, "B"]:
+def prefix_lengths(
+    keep: Bool[Tensor, "B T"], wanted: Bool[Tensor, "B T"], whole: float = 0.0, questions: bool = True
+) -> Int[Tensor, "B"]:
     """How many tokens of each text are given to the encoder, the start token included.
 
-    What comes before a wanted text (a question) is its prefix. A text that is wanted whole is cut at a random place,
-    each of them equally likely: after the start token at the earliest, before its end token at the latest; a share of
-    `whole` is not cut at all and has the start token alone. Drawn from torch's global generator.
+    What comes before a wanted text (a question) is its prefix, or without `questions` the start token alone. A text
+    that is wanted from its beginning (a caption) is cut at a random place, each of them equally likely: after the start
+    token at the earliest, before its end token or what follows it (a question) at the latest; a share of `whole` is not
+    cut at all and has the start token alone. Drawn from torch's global generator.
     """
     first = wanted.int().argmax(dim=1)
-    choices = (keep.sum(dim=1) - 1).clamp(min=1)
+    place = torch.arange(keep.shape[1], device=keep.device)
+    behind = ~(wanted & keep) & (place > first[:, None])
+    end = behind.int().argmax(dim=1).where(behind.any(dim=1), keep.shape[1])
+    choices = (end - 1).clamp(min=1)
     drawn = 1 + (torch.rand(len(keep)).to(keep.device) * choices).long()
     if whole:
         drawn = drawn.where(torch.rand(len(keep)).to(keep.device) >= whole, 1)
-    return torch.where(first > 1, first, drawn)
+    return torch.where(first > 1, first if questions else torch.ones_like(first), drawn)
 
 
 def suffix(

@@ -47,11 +47,13 @@ def caption(model: Speaks, pictures: Sequence[Picture], beams: int = 1) -> list[
     return _captions(model, pictures, prompts, beams)
 
 
-def complete(model: Speaks, pictures: Sequence[Picture], beginnings: Sequence[str]) -> list[Reply | Rejected]:
-    """How the caption of each picture goes on after its beginning, written greedily."""
+def complete(
+    model: Speaks, pictures: Sequence[Picture], beginnings: Sequence[str], read: Any = None
+) -> list[Reply | Rejected]:
+    """How the caption of each picture goes on after its beginning, written greedily; `read` is the model's if None."""
     tokens, keep = model.processor.text(list(beginnings))
     prompts = [row[kept][:-1].tolist() for row, kept in zip(tokens, keep)]  # without the end token
-    return _captions(model, pictures, prompts)
+    return _captions(model, pictures, prompts, read=read)
 
 
 def answer(
@@ -73,6 +75,8 @@ def answer(
     for i, some in enumerate(pictures):
         if len(some) == 1 or (some and model.takes_several):
             fine.append(i)
+        elif not some:
+            replies[i] = Rejected("", "no picture", "expected a picture to ask about")
         else:
             replies[i] = Rejected("", "too many pictures", f"the model takes one, got {len(some)}")
     options = [list(choices[i]) if choices else [] for i in range(len(questions))]
@@ -119,16 +123,15 @@ def _prompts(words: TextProcessor, questions: Sequence[str], room: int) -> list[
 
     Of a question that leaves no room for so many tokens the beginning is left out, as in training.
     """
-    if words.tokenizer.token_to_id(IMAGE) is None:
-        whole = list(questions)
-    else:
-        whole = [question for question in questions if IMAGE not in question]
+    has_places = words.tokenizer.token_to_id(IMAGE) is not None
+    placed = [has_places and IMAGE in question for question in questions]
     most = max(1, words.context_length - room - 1)
-    plain = iter([[prompt[0], *prompt[1:][-most:]] for prompt in words.prompts(whole)])
-    if len(whole) == len(questions):
-        return list(plain)
-    placed = iter(documents.prompts(words, [question for question in questions if IMAGE in question]))
-    return [next(placed if IMAGE in question else plain) for question in questions]
+    plain = words.prompts([question for question, one in zip(questions, placed) if not one])
+    cut = iter([[prompt[0], *prompt[1:][-most:]] for prompt in plain])
+    if not any(placed):
+        return list(cut)
+    taken = iter(documents.prompts(words, [question for question, one in zip(questions, placed) if one]))
+    return [next(taken if one else cut) for one in placed]
 
 
 def _choose(
@@ -152,12 +155,12 @@ def _choose(
 
 
 def _captions(
-    model: Speaks, pictures: Sequence[Picture], prompts: list[list[int]], beams: int = 1
+    model: Speaks, pictures: Sequence[Picture], prompts: list[list[int]], beams: int = 1, read: Any = None
 ) -> list[Reply | Rejected]:
     """Captions of at most `CAPTION_TOKENS`, and as long as the model has read any, their beginnings included."""
     longest = max(map(len, prompts), default=1)
     most = max(1, min(CAPTION_TOKENS, model.processor.text.context_length - longest))
-    source = model.read([[picture] for picture in pictures], prompts)
+    source = (read or model.read)([[picture] for picture in pictures], prompts)
     if beams == 1:
         return [_reply(model, text) for text in _write(model, source, most)]
     found = beam_search(source, end=model.processor.text.eos_id, most=most, beams=beams)

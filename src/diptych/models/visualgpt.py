@@ -156,6 +156,7 @@ class VisualGPT(nn.Module):
         chance = {"loss/lm": next_token_chance(self.lm.vocab_size)}
         return Losses(loss, {"loss/lm": loss.detach()}, chance, self._gate_stats(), targets[:, 1:].sum())
 
+    @torch.no_grad()
     def read(self, pictures: Sequence[Sequence[speaking.Picture]], prompts: Sequence[Sequence[int]]) -> Prompted:
         """See `speaking`."""
         tokens, keep = speaking.padded(self, prompts)

@@ -113,5 +113,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, pulled: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         to_hidden, to_weight = ctx.saved_tensors
-        scaled = [None if grad is None else grad * pulled.to(grad.dtype) for grad in (to_hidden, to_weight)]
+        scaled = [
+            None if grad is None else (grad.to(pulled.dtype) * pulled).to(grad.dtype) for grad in (to_hidden, to_weight)
+        ]
         return scaled[0], scaled[1], None, None

@@ -91,8 +91,9 @@ class PairProcessor:
         kept = torch.tensor(
             [i < room for count, room in zip(own, rows.pictures) for i in range(count)], dtype=torch.bool
         )
-        if batch.pixels is not None and not kept.all():
-            batch.pixels, batch.picture_of = batch.pixels[kept], batch.picture_of[kept]
+        batch.picture_of = batch.picture_of[kept]
+        if batch.pixels is not None:
+            batch.pixels = batch.pixels[kept] if kept.any() else None
 
     def fingerprint(self) -> str:
         """A short hash of everything that changes what a model sees."""

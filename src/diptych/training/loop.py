@@ -21,7 +21,7 @@ from diptych.training.groups import adamw, arranged, assign, set_rate, training_
 from diptych.training.progress import Display, Show
 from diptych.training.run import Listener, Source, StopRequest, TrainResult, environment, stream
 from diptych.training.session import Evaluate, Session
-from diptych.training.step import Stepper
+from diptych.training.step import LossesOf, Stepper
 from diptych.training.watch import duplicate_share
 from diptych.types import TwoStage
 
@@ -33,6 +33,7 @@ def train(  # noqa: PLR0915  (the one function that may be long)
     out: Path,
     *,
     run: Mapping[str, Any] | None = None,
+    losses: LossesOf | None = None,
     evaluate: Evaluate | None = None,
     resume: bool = True,
     on_event: Listener | None = None,
@@ -47,6 +48,7 @@ def train(  # noqa: PLR0915  (the one function that may be long)
         out: the run folder. A run that is there goes on from its newest checkpoint, bit-equal on a CPU.
         run: what else makes this run what it is (family, model config, the data's fingerprint): plain data, kept in
             `config.json`. A run is only resumed with an equal one.
+        losses: what is to be minimised, of a batch; None: what the model itself gives.
         evaluate: called with the step, in evaluation mode, on the main process; its numbers go into the metrics. Where
             there are averaged weights it is called a second time with them, for numbers named "ema/...".
         resume: False refuses a folder that holds a run.
@@ -77,7 +79,7 @@ def train(  # noqa: PLR0915  (the one function that may be long)
         stop = stack.enter_context(StopRequest())
         stack.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
         batches = stack.enter_context(closing(stream(loader, session.tally)))
-        stepper = Stepper(model, config, device)
+        stepper = Stepper(model, config, device, losses)
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         tally = session.tally
         origin = f"from step {tally.step}" if tally.step else "from the start"
@@ -90,7 +92,8 @@ def train(  # noqa: PLR0915  (the one function that may be long)
             began = time.monotonic()
             batch = next(batches)
             sizes = [int(row[0]) for row in all_numbers([len(batch)])]
-            if min(sizes) == 0:  # no row of it could be read on some process
+            if min(sizes) == 0:
+                session.leave_out(sum(sizes), stop.wanted)
                 continue
             duplicates = {}
             if has_negatives and batch.tokens is not None:

@@ -26,11 +26,12 @@ class ScoresText(Protocol):
     def states(self, batch: Batch) -> Float[Tensor, "B T D"]: ...
 
 
-class SelfCritical(nn.Module):
-    """The same contract as a family, around one: `forward(batch)` writes two captions for each picture and compares.
+class SelfCritical:
+    """The losses of a batch, for `training.train`: two captions are written for each picture and compared.
 
     One is drawn from the model, one written greedily; `objectives.self_critical` makes the first likelier where it is
-    worth more. Both are written in eval mode, without gradient; the drawn one is then read again with gradient. The
+    worth more. Both are written without gradient; the drawn one is then read again with gradient. All is done in eval
+    mode, so that the likelihoods are those by which it was drawn; running averages of batch norms stay as they are. The
     paper starts from a model that was trained on captions first. The model is trained in place.
 
     Args:
@@ -43,7 +44,6 @@ class SelfCritical(nn.Module):
     def __init__(
         self, model: nn.Module, reward: Reward, references: Mapping[str, Sequence[str]], *, most: int = 32
     ) -> None:
-        super().__init__()
         if not isinstance(model, ScoresText):
             raise InputError(f"{type(model).__name__}: expected a model with `states`, such as visualgpt")
         self.model: Any = model
@@ -51,7 +51,7 @@ class SelfCritical(nn.Module):
         self.references = references
         self.most = most
 
-    def forward(self, batch: Batch) -> Losses:
+    def __call__(self, batch: Batch) -> Losses:
         """Parts: "loss/scst". Stats: the mean rewards "reward/drawn" and "reward/greedy"."""
         assert batch.pixels is not None
         with torch.no_grad(), _evaluating(self.model):
@@ -62,7 +62,8 @@ class SelfCritical(nn.Module):
         worth = [self._worth(texts, references).to(batch.pixels.device) for texts in (drawn, greedy)]
         tokens, mask = self._rows(drawn)
         tokens, mask = tokens.to(batch.pixels.device), mask.to(batch.pixels.device)
-        states = self.model.states(Batch(batch.ids, batch.pixels, tokens=tokens, token_mask=mask))
+        with _evaluating(self.model):
+            states = self.model.states(Batch(batch.ids, batch.pixels, tokens=tokens, token_mask=mask))
         log_probs = self.model.lm.logits(states[:, :-1]).float().log_softmax(dim=-1)
         log_probs = log_probs.gather(2, tokens[:, 1:, None])[..., 0]
         loss = self_critical(log_probs, mask[:, 1:], *worth)

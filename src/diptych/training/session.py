@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import torch
 from torch import nn
 
-from diptych.distributed import all_objects, is_main
+from diptych.distributed import all_numbers, all_objects, is_main
 from diptych.training import checkpoint
 from diptych.training.budget import Budget
 from diptych.training.config import TrainConfig
@@ -93,6 +93,21 @@ class Session:
     def due(self, every: int) -> bool:
         """Whether something that happens every so many steps, and at the end, happens now."""
         return self.ended or (every > 0 and self.tally.step % every == 0)
+
+    def leave_out(self, rows: int, wanted: bool) -> None:
+        """After a batch of which some process could read nothing. A collective: every process must come here.
+
+        Args:
+            rows: that others could read, and that are lost with it.
+            wanted: whether this process is to stop.
+        """
+        state = all_numbers([wanted, self.clock()])
+        self.tally.elapsed = state[0][1]
+        if rows:
+            self.tell("note", f"a batch was left out: a process could read no row of its part; {rows} others were lost")
+        self.stopped = any(row[0] for row in state)
+        if self.stopped:
+            self.save()
 
     def tell(
         self, kind: str, text: str = "", values: Mapping[str, float] | None = None, path: Path | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -16,15 +16,17 @@ from diptych.machine import autocast
 from diptych.training.config import TrainConfig
 from diptych.types import Batch, Losses, TwoStage
 
+LossesOf = Callable[[Batch], Losses]
 CHANCE = "chance/"  # prefix of a part's chance level among a step's numbers
 
 
 class Pull(nn.Module):
-    """What `DistributedDataParallel` wraps: the model's losses, or the pull of gradients that are known already."""
+    """What `DistributedDataParallel` wraps: the losses, or the pull of gradients that are known already."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, losses: LossesOf | None) -> None:
         super().__init__()
         self.model = model
+        self.losses = losses
 
     def forward(
         self,
@@ -38,8 +40,7 @@ class Pull(nn.Module):
         over `parameters`, pairs of a parameter that the objective uses directly and its gradient.
         """
         if features is None:
-            losses: Losses = self.model(batch)
-            return losses
+            return (self.losses or self.model)(batch)
         assert isinstance(self.model, TwoStage)
         products = [parameter * gradient for parameter, gradient in parameters]
         for feature, pulled in zip(self.model.encode(batch), features, strict=True):
@@ -57,16 +58,20 @@ class Stepper:
     pull. That is the plain step's gradient, unless layers mix samples (batch norm sees only its micro-batch). Any other
     model's losses are averaged over the pieces and processes, weighted by what they are means over (`Losses.terms`).
 
+    `losses` gives those of a batch; None: the model itself does.
+
     Random numbers in the model depend on nothing but (seed, step, process, piece). So dropout is the same in both
     encodings, and a resumed run draws what the interrupted one would have drawn.
     """
 
-    def __init__(self, model: nn.Module, config: TrainConfig, device: torch.device) -> None:
+    def __init__(
+        self, model: nn.Module, config: TrainConfig, device: torch.device, losses: LossesOf | None = None
+    ) -> None:
         self.model = model
         self.config = config
         self.device = device
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        pull = Pull(model)
+        pull = Pull(model, losses)
         # A pretrained tower may hold weights that its pooling never uses: hence find_unused_parameters.
         self.pull = DistributedDataParallel(pull, find_unused_parameters=True) if world_size() > 1 else pull
 
@@ -82,14 +87,15 @@ class Stepper:
         """
         # All processes must choose the same way, or their collectives would not meet.
         pieces = math.ceil(max(sizes) / self.config.micro_batch) if self.config.micro_batch else 1
+        share = len(batch) * len(sizes) / sum(sizes)  # times their number, because DDP averages over processes
         if pieces == 1:
             with self._scene(step, 0):
                 losses = self.pull(batch)
-                (losses.total * _share(losses, batch, sizes)).backward()
+                (losses.total * _share(losses, share)).backward()
             return numbers(losses)
         micro = batch.chunks(math.ceil(len(batch) / pieces))
         if isinstance(self.model, TwoStage):
-            return self._cached(micro, step, len(batch) * len(sizes) / sum(sizes))
+            return self._cached(micro, step, share)
         return self._averaged(micro, step)
 
     def _cached(self, micro: list[Batch], step: int, share: float) -> dict[str, float]:
@@ -123,16 +129,16 @@ class Stepper:
 
     def _averaged(self, micro: list[Batch], step: int) -> dict[str, float]:
         """The mean over micro-batches and processes, for a model whose samples have nothing to do with each other."""
-        seen = torch.zeros(())
+        counts: list[Tensor] = []
         sums: dict[str, float] = {}
         for piece, batch in enumerate(micro):
             with self._scene(step, piece), self._unsynced(piece < len(micro) - 1):
                 losses = self.pull(batch)
-                count = _count(losses, batch)
-                (losses.total * count).backward()
-            seen = seen.to(count) + count
+                counts.append(losses.total.new_tensor(len(batch)) if losses.terms is None else losses.terms)
+                (losses.total * counts[-1]).backward()
             for name, value in numbers(losses).items():
-                sums[name] = sums.get(name, 0.0) + float(count) * value
+                sums[name] = sums.get(name, 0.0) + float(counts[-1]) * value
+        seen = torch.stack(counts).float().sum()
         everywhere = all_sum(seen).clamp(min=1)
         for parameter in self.trained:
             if parameter.grad is not None:
@@ -154,18 +160,12 @@ class Stepper:
             yield
 
 
-def _count(losses: Losses, batch: Batch) -> Tensor:
-    """What the total is a mean over."""
-    count = losses.total.new_tensor(len(batch)) if losses.terms is None else losses.terms
-    return count.to(losses.total)
-
-
-def _share(losses: Losses, batch: Batch, sizes: Sequence[int]) -> Tensor | float:
-    """This process's share in the mean over all, times their number: DDP averages over processes."""
-    if losses.terms is None or len(sizes) == 1:
-        return len(batch) * len(sizes) / sum(sizes)
-    count = _count(losses, batch)
-    return len(sizes) * count / all_sum(count).clamp(min=1)
+def _share(losses: Losses, samples: float) -> Tensor | float:
+    """This process's share in the mean over all, times their number; `samples` is what it is by samples."""
+    if losses.terms is None or world_size() == 1:
+        return samples
+    count = losses.terms.float()
+    return world_size() * count / all_sum(count).clamp(min=1)
 
 
 def numbers(losses: Losses) -> dict[str, float]:
