@@ -77,6 +77,19 @@ def test_in_half_precision_the_softmax_is_not() -> None:
         assert (a - b).norm() < 0.02 * b.norm()
 
 
+def test_in_half_precision_the_weight_of_a_loss_is_not_rounded() -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(64, 16).bfloat16(), torch.randn(30, 16).bfloat16()
+    targets = torch.randint(30, (64,))
+    sums = []
+    for times in (1, 1003):  # the nearest numbers in bfloat16 are 1000 and 1004
+        own = hidden.clone().requires_grad_()
+        (times * cross_entropy(own, weight, targets, chunk=16)).backward()
+        assert own.grad is not None
+        sums.append(float(own.grad.double().abs().sum()))
+    assert sums[1] / sums[0] == pytest.approx(1003, rel=3e-4)
+
+
 def test_a_token_is_predicted_from_what_stands_before_it() -> None:
     """Two words, logits (x, -x): the loss of a state x is ln(1 + exp(-2x)) for word 0."""
     hidden = torch.tensor([[[0.5], [2.0], [9.0]]])

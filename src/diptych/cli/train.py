@@ -42,7 +42,7 @@ def train(
     them with their values. A run that was interrupted goes on with the same command.
 
     Args:
-        family: clip, lit, asif, or "module:Class"; see `diptych list families`.
+        family: One that `diptych list families` names, or "module:Class".
         data: A dataset with captions: a built-in one, a Diptych dataset, or raw data.
         out: The run folder, for settings, metrics, curves, checkpoints and the model; other verbs take it as a model.
         preset: One of the family's presets, which "diptych list families" names; the first by default.
