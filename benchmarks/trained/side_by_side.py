@@ -28,7 +28,7 @@ from diptych.machine import cores
 from diptych.types import Estimate
 
 FAMILIES = ("virtex", "visualgpt", "simvlm", "frozen", "flamingo")
-GATES = ["--training.groups", '[["_gate$", 0.02]]']  # of Flamingo: at 2e-3 like the rest they hardly open
+GATES = ["--training.groups", '[["_gate$", 0.02]]']  # of Flamingo: ten times the rate of the rest
 QUESTIONS = ["--loader.texts", "questions", "--loader.turns", "6", "--training.warmup", "0.02"]
 TEST = "scenes:?n={}&size=64&objects=1-3&detail=5&split=test"
 
