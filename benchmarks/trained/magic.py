@@ -1,7 +1,7 @@
 """Does a picture steer a language model that sees none? MAGIC (Su et al. 2022) against its own parts, by CIDEr-D.
 
-    diptych train lm --preset simctg --data scenes60k --out runs/words --training.minutes 5
-    diptych train clip --data scenes60k --out runs/clip --training.minutes 10 --model.text.context_length 64
+    diptych train lm --preset simctg --data scenes60k --out runs/words --training.minutes 9
+    diptych train clip --data scenes60k --out runs/clip --training.minutes 9 --model.text.context_length 64
     python benchmarks/trained/magic.py --lm runs/words --scorer runs/clip
 
 The same language model, adapted to captions alone, writes about unseen scenes greedily, by nucleus sampling (p = 0.95),
