@@ -4,8 +4,9 @@ Chen et al. 2022 (tables 2 and 3) train on 1 % and less of the captions of COCO.
 generated world x the unit in the decoder (SRAU in both published forms, plain cross-attention, attention on attention)
 x seeds, with the same language model, the same picture encoder and the same number of samples seen. Each cell is
 trained, judged on scenes of another split, and written to OUT/cells; what is there is not done again, so that a killed
-call goes on. Then OUT/results.json and OUT/results.png are written from all cells that are there: the mean over seeds
-with its 95 % interval (Student's t; None of one seed), and each seed.
+call goes on; several calls with other `--units` may share one OUT. Then OUT/results.json and OUT/results.png are
+written from all cells that are there: the mean over seeds with its 95 % interval (Student's t; None of one seed), each
+seed, and what the gates did at the end of training.
 
 Without `--lm` the language model starts from scratch in every cell, which leaves out the point of the paper. With
 `--vision` pictures are seen by a trained network that is kept fixed, as the paper's detector is; without it a network
@@ -29,6 +30,11 @@ from diptych.recipes import recipe
 
 UNITS = ("srau", "srau-code", "plain", "aoa")
 NAMES = {"srau": "SRAU (paper)", "srau-code": "SRAU (code)", "plain": "cross-attention", "aoa": "AoA"}
+GATES = {
+    "gate/visual": "visual gate",
+    "gate/visual_open": "visual gate open",
+    "gate/language_open": "language gate open",
+}
 
 
 def cell(args: argparse.Namespace, unit: str, share: float, seed: int) -> dict[str, Any]:
@@ -61,52 +67,66 @@ def name(unit: str, share: float, seed: int) -> str:
     return f"{unit}-{share:g}-{seed}"
 
 
-def summarise(cells: list[dict[str, Any]], metric: str) -> list[dict[str, Any]]:
-    """For each unit and share the mean over seeds with its interval, and what each seed reached."""
+def summarise(cells: list[dict[str, Any]], values: list[float | None]) -> list[dict[str, Any]]:
+    """For each unit and share the mean over seeds of a value of each cell, with its interval, and each seed's."""
     of: dict[tuple[str, float], dict[int, float]] = defaultdict(dict)
-    for one in cells:
-        of[one["unit"], one["share"]][one["seed"]] = one["estimates"][metric]["value"]
+    for one, value in zip(cells, values):
+        if value is not None:
+            of[one["unit"], one["share"]][one["seed"]] = value
     rows = []
     for (unit, share), by_seed in sorted(of.items()):
-        values = np.array(list(by_seed.values()))
+        own = np.array(list(by_seed.values()))
         half = None
-        if len(values) > 1:
-            half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values)))
-        rows.append({"unit": unit, "share": share, "mean": float(values.mean()), "half": half, "seeds": by_seed})
+        if len(own) > 1:
+            half = float(stats.t.ppf(0.975, len(own) - 1) * own.std(ddof=1) / math.sqrt(len(own)))
+        rows.append({"unit": unit, "share": share, "mean": float(own.mean()), "half": half, "seeds": by_seed})
     return rows
 
 
-def draw(rows: list[dict[str, Any]], metric: str, chance: float, to: Path) -> None:
-    """The means with their intervals over the share of captions, each seed as a dot.
+def draw(
+    rows: list[dict[str, Any]], gates: dict[str, list[dict[str, Any]]], metric: str, chance: float, to: Path
+) -> None:
+    """Left the metric, right what the gates did, both over the share of captions.
 
     Chance is what the models' captions reach when they are dealt to other pictures, on average over the cells.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4), dpi=150, layout="constrained")
+    figure = Figure(figsize=(11, 4.2), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    units = [unit for unit in UNITS if any(row["unit"] == unit for row in rows)]
+    left, right = figure.subplots(1, 2)
+    lines(left, rows, {unit: (f"C{place}", "-", NAMES[unit]) for place, unit in enumerate(UNITS)})
+    left.axhline(chance, color="0.6", linewidth=1, linestyle="--", label="chance")
+    left.set_ylabel(metric)
+    for (gate, label), style in zip(GATES.items(), ("-", "--", ":")):
+        lines(right, gates[gate], {u: (f"C{UNITS.index(u)}", style, f"{NAMES[u]}: {label}") for u in UNITS})
+    right.set_ylabel("mean, or share of units, at the end")
+    right.set_ylim(0, 1.02)
+    for axes in (left, right):
+        shares = sorted({row["share"] for row in rows})
+        axes.set_xscale("log")
+        axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
+        axes.minorticks_off()
+        axes.set_xlabel("share of the captions")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=8)
+    figure.savefig(to)
+
+
+def lines(axes: Any, rows: list[dict[str, Any]], looks: dict[str, tuple[str, str, str]]) -> None:
+    """The means with their intervals, each seed as a dot; colour, style and label by unit."""
+    units = [unit for unit in looks if any(row["unit"] == unit for row in rows)]
     for place, unit in enumerate(units):
+        colour, style, label = looks[unit]
         own = [row for row in rows if row["unit"] == unit]
         x = np.array([row["share"] for row in own]) * 1.12 ** (place - (len(units) - 1) / 2)
-        half = [row["half"] or 0 for row in own]
-        means = [row["mean"] for row in own]
-        line = axes.errorbar(x, means, half, marker="o", markersize=4, capsize=3, linewidth=1.2, label=NAMES[unit])
+        means, half = [row["mean"] for row in own], [row["half"] or 0 for row in own]
+        look = {"color": colour, "linestyle": style, "label": label, "marker": "o", "markersize": 4, "linewidth": 1.2}
+        axes.errorbar(x, means, half, capsize=3, **look)
         for at, row in zip(x, own):
             dots = list(row["seeds"].values())
-            axes.plot([at] * len(dots), dots, ".", color=line[0].get_color(), alpha=0.5, markersize=4)
-    axes.axhline(chance, color="0.6", linewidth=1, linestyle="--", label="chance")
-    shares = sorted({row["share"] for row in rows})
-    axes.set_xscale("log")
-    axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
-    axes.minorticks_off()
-    axes.set_xlabel("share of the captions")
-    axes.set_ylabel(metric)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
-    figure.savefig(to)
+            axes.plot([at] * len(dots), dots, ".", color=colour, alpha=0.5, markersize=4)
 
 
 def same(args: argparse.Namespace) -> None:
@@ -147,15 +167,18 @@ def main() -> None:
                     found = cell(args, unit, share, seed)
                     file.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     cells = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((args.out / "cells").glob("*.json"))]
-    rows = summarise(cells, args.metric)
+    rows = summarise(cells, [one["estimates"][args.metric]["value"] for one in cells])
+    gates = {gate: summarise(cells, [one["gates"].get(gate) for one in cells]) for gate in GATES}
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(args).items()}
-    result = {"settings": settings, "metric": args.metric, "rows": rows, "cells": cells}
+    result = {"settings": settings, "metric": args.metric, "rows": rows, "gates": gates, "cells": cells}
     (args.out / "results.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     chances = [one["estimates"][args.metric]["chance"] for one in cells]
-    draw(rows, args.metric, float(np.mean(chances)), args.out / "results.png")
-    for row in rows:
-        half = "" if row["half"] is None else f" +- {row['half']:.3f}"
-        print(f"{100 * row['share']:6.1f} %  {NAMES[row['unit']]:16s} {row['mean']:.3f}{half}")
+    draw(rows, gates, args.metric, float(np.mean(chances)), args.out / "results.png")
+    for title, some in {args.metric: rows, **{GATES[gate]: gates[gate] for gate in GATES}}.items():
+        print(f"{title}:")
+        for row in some:
+            half = "" if row["half"] is None else f" +- {row['half']:.3f}"
+            print(f"{100 * row['share']:6.1f} %  {NAMES[row['unit']]:16s} {row['mean']:.3f}{half}")
 
 
 if __name__ == "__main__":
