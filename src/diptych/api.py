@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -33,6 +33,7 @@ from diptych.models.speaking import CAPTION_TOKENS
 from diptych.pocket import add_pairs
 from diptych.processing import QUESTION
 from diptych.processing.documents import pieces
+from diptych.processing.fusion import FusionProcessor, common
 from diptych.recipes import Recipe
 from diptych.recipes import recipe as resolve
 from diptych.search.build import Built, model_fingerprint
@@ -401,7 +402,17 @@ def _new(recipe: Recipe, dataset: Dataset, texts: list[str]) -> Any:
     family, other = models.family(recipe.family), {"captions": "questions", "questions": "captions"}
     if hasattr(family, "answer") and recipe.loader.texts in other:
         texts = texts + _texts(dataset, other[recipe.loader.texts])
-    return family.new(recipe.model, texts, seed=recipe.training.seed)
+    options = {"answers": common(_answers(dataset))} if getattr(family, "Processor", None) is FusionProcessor else {}
+    return family.new(recipe.model, texts, seed=recipe.training.seed, **options)
+
+
+def _answers(dataset: Dataset) -> Iterator[str]:
+    """Every answer that people gave to a question."""
+    for start in range(0, len(dataset), STREAMED):
+        some = range(start, min(start + STREAMED, len(dataset)))
+        for sample in dataset.take(some, fields=("questions",)):
+            for one in sample.questions:
+                yield from one.answers
 
 
 def _texts(dataset: Dataset, kind: str) -> list[str]:

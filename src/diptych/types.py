@@ -180,6 +180,9 @@ class Rejected(NamedTuple):
 
 # ---------------------------------------------------------------- the batch and the losses
 
+UNLISTED, NOT_ASKED = -1, -2  # in `Batch.answers`
+_OF_TEXTS = ("tokens", "token_mask", "fits", "answers")
+
 
 @dataclass(slots=True)
 class Batch:
@@ -195,8 +198,15 @@ class Batch:
             it (a question). None: all of them but the first.
         picture_of: for documents with any number of pictures: which row each of `pixels` belongs to, in ascending
             order. None: one picture a row.
+        picture_sizes: height and width in pixels of what is real in each of `pixels`, from the upper left corner; the
+            rest is padding. None: all of it.
         has_image, has_text: which rows have that side, in batches that mix pairs with lone pictures and lone texts (see
             `Loader`'s `sides`); the other rows hold black pixels or the tokens of "". None: every row has what is here.
+        text_of: for samples with any number of texts: which sample each row of `tokens` belongs to, in ascending order.
+            None: one text a sample.
+        fits: False at texts that are known to be wrong for their picture. None: all fit.
+        answers: for each text the number of its answer in the model's list, `UNLISTED` for one that is not in it, and
+            `NOT_ASKED` where the text is no question. None: no text is one.
     """
 
     ids: list[str]
@@ -206,8 +216,12 @@ class Batch:
     token_mask: Bool[Tensor, "B T"] | None = None
     target_mask: Bool[Tensor, "B T"] | None = None
     picture_of: Int[Tensor, "N"] | None = None
+    picture_sizes: Int[Tensor, "N 2"] | None = None
     has_image: Bool[Tensor, "B"] | None = None
     has_text: Bool[Tensor, "B"] | None = None
+    text_of: Int[Tensor, "R"] | None = None
+    fits: Bool[Tensor, "R"] | None = None
+    answers: Int[Tensor, "R"] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -224,6 +238,14 @@ class Batch:
             for start, piece in zip(starts, pieces):
                 own = (self.picture_of >= start) & (self.picture_of < start + size)
                 piece.pixels, piece.picture_of = self.pixels[own], self.picture_of[own] - start
+                piece.picture_sizes = None if self.picture_sizes is None else self.picture_sizes[own]
+        if self.text_of is not None:
+            for start, piece in zip(starts, pieces):
+                own = (self.text_of >= start) & (self.text_of < start + size)
+                for name in _OF_TEXTS:
+                    value = getattr(self, name)
+                    setattr(piece, name, None if value is None else value[own])
+                piece.text_of = self.text_of[own] - start
         return pieces
 
     def _map(self, function: Any, ids: list[str] | None = None) -> Batch:

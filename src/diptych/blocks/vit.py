@@ -23,16 +23,18 @@ class PatchEmbedding(nn.Module):
 
 
 def fit_positions(
-    positions: Float[Tensor, "S D"], height: int, width: int, *, leading: int = 0
+    positions: Float[Tensor, "S D"], height: int, width: int, *, leading: int = 0, corners: bool = False
 ) -> Float[Tensor, "S2 D"]:
     """Learned positions of a square grid, interpolated to height x width cells where the grid differs.
 
-    The first `leading` rows belong to no cell (a class token) and stay as they are.
+    The first `leading` rows belong to no cell (a class token) and stay as they are. Bicubic, as ViT and CLIP do; with
+    `corners` bilinear between cells whose corners keep their place, as ViLT does.
     """
     side = round((positions.shape[0] - leading) ** 0.5)
     if (height, width) == (side, side):
         return positions
     grid = positions[leading:].T.reshape(1, -1, side, side)
-    grid = F.interpolate(grid, size=(height, width), mode="bicubic", align_corners=False)
+    mode = "bilinear" if corners else "bicubic"
+    grid = F.interpolate(grid, size=(height, width), mode=mode, align_corners=corners)
     cells = grid[0].flatten(1).T.to(positions.dtype)
     return torch.cat([positions[:leading], cells])

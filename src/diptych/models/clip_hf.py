@@ -1,19 +1,17 @@
 """CLIP checkpoints in Hugging Face's format: any such folder into our `CLIP`, and back with the same tensors."""
 
 import json
-import pickle
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from diptych.config import read_file
 from diptych.models.clip import CLIP, CLIPConfig
-from diptych.models.folder import fill, move_into_place, read_tensors, separate
+from diptych.models.folder import fill, move_into_place, read_state, separate
 from diptych.processing import ImageConfig, ImageProcessor, PairProcessor, TextProcessor
 from diptych.towers import TextTransformerConfig, ViTConfig
 from diptych.towers.hf_clip import (
@@ -54,7 +52,7 @@ def load(folder: Path) -> CLIP:
     if any((folder / name).is_file() for name in _TOKENIZER_FILES):
         processor = PairProcessor(ImageProcessor(image), TextProcessor.load(folder, text.context_length))
     model = CLIP(config, processor)
-    state = _read(folder)
+    state = read_state(folder)
     ours = {f"visual.{name}": value for name, value in vision_state_from_hf(state).items()}
     ours |= {f"textual.{name}": value for name, value in text_state_from_hf(state).items()}
     ours |= {name: state[theirs] for name, theirs in _OTHERS.items() if theirs in state}
@@ -110,22 +108,3 @@ def _part(raw: Mapping[str, Any], side: str) -> dict[str, Any]:
 
 def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
-def _read(folder: Path) -> dict[str, Tensor]:
-    """All tensors of the folder: safetensors, whole or in shards, or a `pytorch_model.bin` whose code is not run."""
-    single = folder / "model.safetensors"
-    index = folder / "model.safetensors.index.json"
-    if single.is_file():
-        return read_tensors(single)
-    if index.is_file():
-        shards = sorted(set(read_file(index).get("weight_map", {}).values()))
-        return {name: value for shard in shards for name, value in read_tensors(folder / Path(shard).name).items()}
-    legacy = folder / "pytorch_model.bin"
-    if not legacy.is_file():
-        raise InputError(f"{folder}: expected model.safetensors or pytorch_model.bin, found neither")
-    try:
-        state: dict[str, Tensor] = torch.load(legacy, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise InputError(f"{legacy}: cannot be read as plain tensors: {str(error).splitlines()[0]}") from None
-    return state

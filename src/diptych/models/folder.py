@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -75,6 +77,10 @@ def load(path: Path, *, trusted: bool = True) -> nn.Module:
             from diptych.models import clip_hf
 
             return clip_hf.load(path)
+        if raw.get("model_type") == "vilt":
+            from diptych.models import vilt_hf
+
+            return vilt_hf.load(path)
         if "model_type" not in raw:
             raise InputError(f"{file}: expected 'family' (a Diptych model) or 'model_type' (a Hugging Face model)")
         from diptych.models import hf_folder
@@ -88,7 +94,8 @@ def load(path: Path, *, trusted: bool = True) -> nn.Module:
         )
     family = models.family(name)
     config = _config(family, raw, file)
-    processor = PairProcessor.load(path) if (path / "preprocessor_config.json").is_file() else None
+    reader = getattr(family, "Processor", PairProcessor)
+    processor = reader.load(path) if (path / "preprocessor_config.json").is_file() else None
     model: nn.Module = family(config, processor)
     fill(model, read_tensors(path / WEIGHTS), path / WEIGHTS)
     return model.eval()
@@ -124,6 +131,25 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: cannot be read as safetensors: {error}") from None
+
+
+def read_state(folder: Path) -> dict[str, Tensor]:
+    """All tensors of the folder: safetensors, whole or in shards, or a `pytorch_model.bin` whose code is not run."""
+    single = folder / "model.safetensors"
+    index = folder / "model.safetensors.index.json"
+    if single.is_file():
+        return read_tensors(single)
+    if index.is_file():
+        shards = sorted(set(read_file(index).get("weight_map", {}).values()))
+        return {name: value for shard in shards for name, value in read_tensors(folder / Path(shard).name).items()}
+    legacy = folder / "pytorch_model.bin"
+    if not legacy.is_file():
+        raise InputError(f"{folder}: expected model.safetensors or pytorch_model.bin, found neither")
+    try:
+        state: dict[str, Tensor] = torch.load(legacy, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise InputError(f"{legacy}: cannot be read as plain tensors: {str(error).splitlines()[0]}") from None
+    return state
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:

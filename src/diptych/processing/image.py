@@ -30,26 +30,34 @@ _LONGEST_STRIP = 4  # a picture longer than this many times its short side is cu
 @strict
 @dataclass(frozen=True)
 class ImageConfig:
-    """How a picture becomes a square.
+    """How a picture becomes a square, or a rectangle where its shape is kept.
 
     Attributes:
-        size: side of the square in pixels.
+        size: side of the square in pixels; with "keep" of the short side.
         resize: "crop" scales the short side and cuts the middle; "squash" ignores the aspect ratio; "pad" scales the
-            long side and fills the rest with `mean`, which is 0 after normalisation.
+            long side and fills the rest with `mean`, which is 0 after normalisation; "keep" scales the short side, or
+            less where the long one would be beyond `long_side`, and rounds both down to a multiple of `multiple`.
         short_side: for "crop", what the short side is scaled to; None means `size`, so that it is kept whole.
+        long_side, multiple: for "keep".
         mean, std: of each channel, in [0, 1]; the model subtracts and divides.
     """
 
     size: int = 224
-    resize: Literal["crop", "squash", "pad"] = "crop"
+    resize: Literal["crop", "squash", "pad", "keep"] = "crop"
     interpolation: Interpolation = "bicubic"
     short_side: int | None = None
+    long_side: int = 640
+    multiple: int = 32
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
 
     def __post_init__(self) -> None:
         if self.size < 1 or (self.short_side is not None and self.short_side < self.size):
             raise InputError(f"image: expected 1 <= size <= short_side, got {self.size} and {self.short_side}")
+        if self.resize == "keep" and not 1 <= self.multiple <= self.size <= self.long_side:
+            raise InputError(
+                f"image: expected multiple <= size <= long_side, got {self.multiple}, {self.size}, {self.long_side}"
+            )
 
 
 class ImageProcessor:
@@ -60,6 +68,8 @@ class ImageProcessor:
 
     def __call__(self, source: Any) -> NDArray[np.uint8]:
         """One picture (encoded bytes, a path, a PIL image or an array) as uint8 (H, W, 3), H = W = `config.size`.
+
+        With "keep" H and W are what the picture's shape makes of it.
 
         Raises `diptych.images.BadImage`, whose `reason` can be counted.
         """
@@ -80,10 +90,17 @@ class ImageProcessor:
         """Whether the middle of the picture is the square that `_square` would make of it."""
         height, width = pixels.shape[:2]
         cut = min(height, width) == shortest and max(height, width) <= _LONGEST_STRIP * shortest
+        if self.config.resize == "keep":
+            return False
         return cut and (self.config.resize == "crop" or height == width == self.config.size)
 
     def _square(self, picture: Image.Image, shortest: int) -> Image.Image:
         size, how = self.config.size, _RESAMPLING[self.config.interpolation]
+        if self.config.resize == "keep":
+            scale = min(size / min(picture.size), self.config.long_side / max(picture.size))
+            sides = (int(side * scale + 0.5) // self.config.multiple * self.config.multiple for side in picture.size)
+            width, height = (max(self.config.multiple, side) for side in sides)
+            return picture.resize((width, height), how)
         if picture.size == (size, size) and shortest == size:
             return picture
         if self.config.resize == "squash":

@@ -18,6 +18,8 @@ from diptych.types import InputError
 
 # <eos> is 1 and not 2: Hugging Face's CLIP takes eos_token_id == 2 as a sign of old checkpoints and pools elsewhere
 SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>"}
+MASK = "<mask>"
+"""Stands where a word is hidden, in the tokenizers that are learnt here."""
 _SMALLEST_VOCABULARY = len(SPECIAL) + 256
 # the pattern of the published tokenizer
 _CLIP_WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
@@ -114,10 +116,15 @@ class TextProcessor:
         self.settings = dict(settings or {})
 
     @classmethod
-    def train(cls, captions: Iterable[str], vocab_size: int, context_length: int) -> "TextProcessor":
-        """A new tokenizer learnt from `captions`."""
-        tokenizer = train_tokenizer(captions, vocab_size)
+    def train(
+        cls, captions: Iterable[str], vocab_size: int, context_length: int, *, mask: bool = False
+    ) -> "TextProcessor":
+        """A new tokenizer learnt from `captions`; with `mask` it has the token `MASK`, its last, too."""
+        tokenizer = train_tokenizer(captions, vocab_size - mask)
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", **SPECIAL}
+        if mask:
+            tokenizer.add_special_tokens([MASK])
+            settings["mask_token"] = MASK
         return cls(tokenizer, context_length, pad_id=_pad_id(tokenizer, SPECIAL), settings=settings)
 
     @classmethod
@@ -151,6 +158,29 @@ class TextProcessor:
     def bos_id(self) -> int:
         """The token that starts every text."""
         return int(self.tokenizer.encode("").ids[0])
+
+    @property
+    def mask_id(self) -> int:
+        """The token that stands where a word is hidden. Raises `InputError` for a tokenizer without one."""
+        named = self.settings.get("mask_token", "[MASK]")
+        number = self.tokenizer.token_to_id(named["content"] if isinstance(named, Mapping) else named)
+        if number is None:
+            raise InputError("tokenizer: expected a token that hides words, e.g. [MASK]; it has none")
+        return int(number)
+
+    @cached_property
+    def word_starts(self) -> Bool[Tensor, "V"]:
+        """Which entries begin a word: those with a space before them, or in WordPiece those without "##"."""
+        entries = [self.tokenizer.id_to_token(i) or "" for i in range(self.vocab_size)]
+        if any(entry.startswith("##") for entry in entries):
+            return torch.tensor([not entry.startswith("##") for entry in entries])
+        return torch.tensor([entry.startswith(("\u0120", "\u2581")) for entry in entries])
+
+    @cached_property
+    def special(self) -> Bool[Tensor, "V"]:
+        """Which entries are special tokens."""
+        added = self.tokenizer.get_added_tokens_decoder()
+        return torch.tensor([i in added and added[i].special for i in range(self.vocab_size)])
 
     def __call__(self, texts: list[str]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
         """Token ids (int64) padded on the right, and a mask that is True on real tokens."""
@@ -216,6 +246,15 @@ class TextProcessor:
         whole.no_truncation()
         whole.encode_special_tokens = True
         return whole
+
+    def masked(self, texts: list[str]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
+        """As a call, but each `MASK` in a text is the token that hides a word."""
+        rows = []
+        for text in texts:
+            first, *rest = self.plain([part.strip() for part in text.split(MASK)])
+            row = first + [token for part in rest for token in (self.mask_id, *part)]
+            rows.append([self.bos_id, *row[: self.context_length - 2], self.eos_id])
+        return self.padded(rows)
 
     def decode(self, tokens: list[int]) -> str:
         """The text of some tokens, special ones left out."""
