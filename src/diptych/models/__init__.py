@@ -25,6 +25,7 @@ FAMILIES: dict[str, str] = {
     "visualgpt": "diptych.models.visualgpt:VisualGPT",
     "simvlm": "diptych.models.simvlm:SimVLM",
     "virtex": "diptych.models.virtex:VirTex",
+    "visualbert": "diptych.models.visualbert:VisualBERT",
     "vilt": "diptych.models.vilt:ViLT",
     "asif": "diptych.models.asif:ASIF",
 }

@@ -2,8 +2,9 @@
 
 A family has a `processor` (`FusionProcessor`), `heads` (`Heads`) and
 
-    see(pixels) -> (vectors of each picture N P D, which of them there are N P),
-    join(tokens, token_mask, image, image_mask, second=False) -> Fused
+    see(pixels, sizes) -> (vectors of each picture N P D, which of them there are N P),
+    join(tokens, token_mask, image, image_mask) -> Fused,
+    asked(rows, image, image_mask), asked_of_two(...) -> what its heads answer questions from.
 
 It takes `match`, `answer` and `fill` from here as its methods.
 """
@@ -62,9 +63,11 @@ class Fuses(Protocol):
         token_mask: Bool[Tensor, "R T"],
         image: Float[Tensor, "R P D"],
         image_mask: Bool[Tensor, "R P"],
-        *,
-        second: bool = False,
     ) -> Fused: ...
+
+    def asked(self, some: "Rows", image: Tensor, image_mask: Tensor) -> Float[Tensor, "R D"]: ...
+
+    def asked_of_two(self, some: "Rows", image: Tensor, image_mask: Tensor) -> Float[Tensor, "R D"]: ...
 
 
 @strict
@@ -86,16 +89,26 @@ class HeadsConfig:
 
 
 class Heads(nn.Module):
-    """See `HeadsConfig`; `width` is that of a state at a token, `pooled` that of `Fused.pooled`."""
+    """See `HeadsConfig`; `width` is that of a state at a token, `pooled` that of `Fused.pooled`.
+
+    `of_two` is that of `asked_of_two`, where it is not twice `pooled`.
+    """
 
     def __init__(
-        self, config: HeadsConfig, width: int, pooled: int, vocab_size: int, *, norm_eps: float = 1e-12
+        self,
+        config: HeadsConfig,
+        width: int,
+        pooled: int,
+        vocab_size: int,
+        *,
+        of_two: int | None = None,
+        norm_eps: float = 1e-12,
     ) -> None:
         super().__init__()
         self.words = WordHead(width, vocab_size, norm_eps=norm_eps) if config.words else None
         self.fits = nn.Linear(pooled, 2) if config.fits else None
         self.answers = _classifier(pooled, 2 * pooled, config.answers)
-        self.answers_of_two = _classifier(2 * pooled, 2 * pooled, config.answers_of_two)
+        self.answers_of_two = _classifier(of_two or 2 * pooled, 2 * pooled, config.answers_of_two)
 
     def of(self, name: str) -> Any:
         """The head. Raises `InputError` where the model has none."""
@@ -244,14 +257,25 @@ def ends(model: Fuses, tokens: Int[Tensor, "R T"]) -> Bool[Tensor, "R T"]:
 
 
 def answer_logits(model: Fuses, some: Rows, image: Tensor, image_mask: Tensor) -> Float[Tensor, "R K"]:
-    """Of questions about one picture, or about two: then both are read with the question, one after the other."""
-    first = model.join(some.tokens, some.mask, image[some.picture], image_mask[some.picture]).pooled
+    """Of questions about one picture, or about two."""
     if some.second is None:
-        logits: Tensor = model.heads.of("answers")(first)
-        return logits
-    other = model.join(some.tokens, some.mask, image[some.second], image_mask[some.second], second=True).pooled
-    both: Tensor = model.heads.of("answers_of_two")(torch.cat([first, other], dim=1))
-    return both
+        one: Tensor = model.heads.of("answers")(model.asked(some, image, image_mask))
+        return one
+    two: Tensor = model.heads.of("answers_of_two")(model.asked_of_two(some, image, image_mask))
+    return two
+
+
+def pooled(model: Fuses, some: Rows, image: Tensor, image_mask: Tensor) -> Float[Tensor, "R D"]:
+    """The pair of question and picture as one vector."""
+    return model.join(some.tokens, some.mask, image[some.picture], image_mask[some.picture]).pooled
+
+
+def pooled_of_two(model: Any, some: Rows, image: Tensor, image_mask: Tensor) -> Float[Tensor, "R D"]:
+    """Both pictures are read with the statement, one after the other, the second as `second`; their vectors joined."""
+    assert some.second is not None
+    one = pooled(model, some, image, image_mask)
+    two = model.join(some.tokens, some.mask, image[some.second], image_mask[some.second], second=True).pooled
+    return torch.cat([one, two], dim=1)
 
 
 # ---------------------------------------------------------------- what it can be asked

@@ -94,6 +94,8 @@ class ViLT(nn.Module):
     match = fusion.match
     answer = fusion.answer
     fill = fusion.fill
+    asked = fusion.pooled
+    asked_of_two = fusion.pooled_of_two
 
     def __init__(self, config: ViLTConfig, processor: FusionProcessor | None = None) -> None:
         super().__init__()
