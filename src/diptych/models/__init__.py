@@ -26,6 +26,7 @@ FAMILIES: dict[str, str] = {
     "simvlm": "diptych.models.simvlm:SimVLM",
     "virtex": "diptych.models.virtex:VirTex",
     "visualbert": "diptych.models.visualbert:VisualBERT",
+    "vilbert": "diptych.models.vilbert:ViLBERT",
     "vilt": "diptych.models.vilt:ViLT",
     "asif": "diptych.models.asif:ASIF",
 }

@@ -24,7 +24,7 @@ from diptych.blocks.bert import WordHead
 from diptych.config import strict
 from diptych.models.dual_encoder import field_of
 from diptych.objectives.masked import RATE, hidden_words, with_masks
-from diptych.objectives.matching import replaced, same_rows
+from diptych.objectives.matching import matching, replaced, same_rows
 from diptych.processing.fusion import FusionProcessor
 from diptych.types import NOT_ASKED, UNLISTED, Batch, InputError, Losses, Rejected, Reply
 
@@ -243,6 +243,30 @@ def answered(model: Fuses, some: Rows, image: Tensor, image_mask: Tensor, found:
     loss = F.binary_cross_entropy_with_logits(logits.float(), wanted, reduction="sum") / len(wanted)
     found.add("vqa", loss, chance=logits.shape[1] * math.log(2))
     found.stats["right/vqa"] = (logits.argmax(dim=1) == some.answers).float().mean()
+
+
+def read_losses(model: Any, batch: Batch) -> Losses:
+    """The objective of a model that learns captions in one pass, and questions by their answers.
+
+    Half of the captions get another picture; what is hidden is guessed in the others, because a wrong picture is no
+    help to guess.
+    """
+    some = rows(batch)
+    image, there = model.see(field_of(batch, "pixels"), batch.picture_sizes)
+    asked = some.answers != NOT_ASKED
+    found = Terms()
+    if not asked.all():
+        told = some.take(~asked)
+        given, fits = exchanged(told) if model.heads.fits is not None else (told.picture, told.fits)
+        seen, where = hide(model, told)
+        fused = model.join(seen, told.mask, image[given], there[given])
+        if model.heads.words is not None:
+            guessed(model, fused.text, told.tokens, where & fits[:, None], found)
+        if model.heads.fits is not None:
+            found.add("itm", matching(model.heads.fits(fused.pooled), fits), chance=share_entropy(fits))
+    if asked.any():
+        answered(model, some.take(asked), image, there, found)
+    return found.losses()
 
 
 def share_entropy(fits: Bool[Tensor, "R"]) -> float:

@@ -21,15 +21,14 @@ from diptych.blocks.bert import Pooler, TextEmbedding, initialise
 from diptych.blocks.transformer import Transformer
 from diptych.config import strict
 from diptych.models import fusion
-from diptych.models.dual_encoder import field_of, seeded
-from diptych.models.fusion import Fused, Heads, HeadsConfig, Rows, Terms
+from diptych.models.dual_encoder import seeded
+from diptych.models.fusion import Fused, Heads, HeadsConfig, Rows
 from diptych.models.letters import grid_of
-from diptych.objectives.matching import matching
 from diptych.processing import ImageConfig, ImageProcessor, Normalize, TextProcessor
 from diptych.processing.fusion import FusionProcessor
 from diptych.towers import ResNetConfig, VisionConfig, build_vision, load_vision
 from diptych.towers.regions import GridRegions, Regions, placed
-from diptych.types import NOT_ASKED, Batch, InputError, Losses
+from diptych.types import Batch, InputError, Losses
 
 
 @strict
@@ -213,21 +212,4 @@ class VisualBERT(nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         """Captions: hidden words and matching, in one pass. Questions: their answers."""
-        rows = fusion.rows(batch)
-        image, there = self.see(field_of(batch, "pixels"), batch.picture_sizes)
-        asked = rows.answers != NOT_ASKED
-        found = Terms()
-        if not asked.all():
-            self._captions(rows.take(~asked), image, there, found)
-        if asked.any():
-            fusion.answered(self, rows.take(asked), image, there, found)
-        return found.losses()
-
-    def _captions(self, rows: Rows, image: Tensor, there: Tensor, found: Terms) -> None:
-        given, fits = fusion.exchanged(rows) if self.heads.fits is not None else (rows.picture, rows.fits)
-        seen, where = fusion.hide(self, rows)
-        fused = self.join(seen, rows.mask, image[given], there[given])
-        if self.heads.words is not None:  # what a wrong picture shows is no help to guess
-            fusion.guessed(self, fused.text, rows.tokens, where & fits[:, None], found)
-        if self.heads.fits is not None:
-            found.add("itm", matching(self.heads.fits(fused.pooled), fits), chance=fusion.share_entropy(fits))
+        return fusion.read_losses(self, batch)
