@@ -128,7 +128,7 @@ def test_answers(tmp_path: Path) -> None:
     image, there = model.see(given["pixel_values"])
     first = torch.arange(2)
     some = fusion.Rows(
-        given["input_ids"], given["attention_mask"].bool(), first, None, torch.ones(2, dtype=torch.bool), answers
+        given["input_ids"], given["attention_mask"].bool(), first, first, None, torch.ones(2, dtype=torch.bool), answers
     )
     logits = fusion.answer_logits(model, some, image, there)
     torch.testing.assert_close(logits, expected.logits, atol=1e-5, rtol=0)
@@ -158,7 +158,7 @@ def test_two_pictures(tmp_path: Path) -> None:
     image, there = model.see(both.flatten(0, 1))
     first = torch.arange(2) * 2
     fits = torch.ones(2, dtype=torch.bool)
-    some = fusion.Rows(given["input_ids"], given["attention_mask"].bool(), first, first + 1, fits, answers)
+    some = fusion.Rows(given["input_ids"], given["attention_mask"].bool(), first, first, first + 1, fits, answers)
     torch.testing.assert_close(fusion.answer_logits(model, some, image, there), expected.logits, atol=1e-5, rtol=0)
     found = fusion.Terms()
     fusion.answered(model, some, image, there, found)

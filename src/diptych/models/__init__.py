@@ -28,6 +28,7 @@ FAMILIES: dict[str, str] = {
     "visualbert": "diptych.models.visualbert:VisualBERT",
     "vilbert": "diptych.models.vilbert:ViLBERT",
     "vilt": "diptych.models.vilt:ViLT",
+    "flava": "diptych.models.flava:FLAVA",
     "asif": "diptych.models.asif:ASIF",
 }
 

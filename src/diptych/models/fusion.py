@@ -106,7 +106,7 @@ class Heads(nn.Module):
     ) -> None:
         super().__init__()
         self.words = WordHead(width, vocab_size, norm_eps=norm_eps) if config.words else None
-        self.fits = nn.Linear(pooled, 2) if config.fits else None
+        self.fits: nn.Module | None = nn.Linear(pooled, 2) if config.fits else None
         self.answers = _classifier(pooled, 2 * pooled, config.answers)
         self.answers_of_two = _classifier(of_two or 2 * pooled, 2 * pooled, config.answers_of_two)
 
@@ -137,7 +137,8 @@ class Rows(NamedTuple):
     """The texts of a batch, each with its picture.
 
     Attributes:
-        picture: the number of each text's picture in `Batch.pixels`.
+        sample: the number of each text's sample in the batch.
+        picture: of its picture in `Batch.pixels`.
         second: of its second picture; None where no text has two.
         fits: False at texts that are known to be wrong.
         answers: as in `Batch`.
@@ -145,6 +146,7 @@ class Rows(NamedTuple):
 
     tokens: Int[Tensor, "R T"]
     mask: Bool[Tensor, "R T"]
+    sample: Int[Tensor, "R"]
     picture: Int[Tensor, "R"]
     second: Int[Tensor, "R"] | None
     fits: Bool[Tensor, "R"]
@@ -153,24 +155,32 @@ class Rows(NamedTuple):
     def take(self, which: Bool[Tensor, "R"]) -> "Rows":
         """Some of them."""
         second = None if self.second is None else self.second[which]
-        picture, fits, answers = self.picture[which], self.fits[which], self.answers[which]
-        return Rows(self.tokens[which], self.mask[which], picture, second, fits, answers)
+        tokens, mask, sample = self.tokens[which], self.mask[which], self.sample[which]
+        return Rows(tokens, mask, sample, self.picture[which], second, self.fits[which], self.answers[which])
+
+
+def texts(batch: Batch) -> Rows:
+    """The texts of a batch, which may have no pictures; `picture` is the sample's number then."""
+    tokens, mask = field_of(batch, "tokens"), field_of(batch, "token_mask")
+    sample = torch.arange(len(tokens), device=tokens.device) if batch.text_of is None else batch.text_of
+    fits = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device) if batch.fits is None else batch.fits
+    answers = torch.full_like(sample, NOT_ASKED) if batch.answers is None else batch.answers
+    return Rows(tokens, mask, sample, sample, None, fits, answers)
 
 
 def rows(batch: Batch) -> Rows:
-    """Raises `InputError` for a batch without pictures or texts, and for documents of other than two pictures."""
-    tokens, mask = field_of(batch, "tokens"), field_of(batch, "token_mask")
-    sample = torch.arange(len(tokens), device=tokens.device) if batch.text_of is None else batch.text_of
-    picture, second = sample, None
-    if batch.picture_of is not None:
-        first = torch.searchsorted(batch.picture_of, sample)
-        counts = torch.bincount(batch.picture_of, minlength=len(batch))
-        if not (counts == 2).all():
-            raise InputError(f"batch: expected two pictures a sample, got {counts.tolist()[:5]}")
-        picture, second = first, first + 1
-    fits = torch.ones(len(tokens), dtype=torch.bool, device=tokens.device) if batch.fits is None else batch.fits
-    answers = torch.full_like(sample, NOT_ASKED) if batch.answers is None else batch.answers
-    return Rows(tokens, mask, picture, second, fits, answers)
+    """The texts of a batch with their pictures, one for each sample, or two.
+
+    Raises `InputError` for a batch without pictures or texts, or with another number of pictures a sample.
+    """
+    field_of(batch, "pixels")
+    some = texts(batch)
+    if batch.picture_of is None:
+        return some
+    counts = torch.bincount(batch.picture_of, minlength=len(batch))
+    if not (counts == 2).all():
+        raise InputError(f"batch: expected one picture a sample, or two, got {counts.tolist()[:5]}")
+    return some._replace(picture=2 * some.sample, second=2 * some.sample + 1)
 
 
 # ---------------------------------------------------------------- training
@@ -219,11 +229,24 @@ def guessed(
     model: Fuses, text: Float[Tensor, "R T D"], tokens: Int[Tensor, "R T"], where: Bool[Tensor, "R T"], found: Terms
 ) -> None:
     """The mean of -ln p(hidden token), "loss/mlm"; 0 where nothing is hidden."""
-    logits, wanted = model.heads.of("words")(text[where], model.word_embedding()), tokens[where]
+    guessed_by(model.heads.of("words"), text, model.word_embedding(), tokens, where, "mlm", found)
+
+
+def guessed_by(
+    head: nn.Module,
+    text: Float[Tensor, "R T D"],
+    words: Float[Tensor, "V D"],
+    tokens: Int[Tensor, "R T"],
+    where: Bool[Tensor, "R T"],
+    name: str,
+    found: Terms,
+) -> None:
+    """`guessed` by any head (`WordHead`) and under any name."""
+    logits, wanted = head(text[where], words), tokens[where]
     loss = F.cross_entropy(logits.float(), wanted) if len(wanted) else logits.sum()
-    found.add("mlm", loss, chance=math.log(logits.shape[1]))
+    found.add(name, loss, chance=math.log(logits.shape[1]))
     if len(wanted):
-        found.stats["right/mlm"] = (logits.argmax(dim=1) == wanted).float().mean()
+        found.stats[f"right/{name}"] = (logits.argmax(dim=1) == wanted).float().mean()
 
 
 def answered(model: Fuses, some: Rows, image: Tensor, image_mask: Tensor, found: Terms) -> None:
@@ -349,7 +372,8 @@ def answer(
         tokens, mask = _read(model, [questions[i] for i in own])
         first = torch.arange(len(own), device=tokens.device) * count
         none = torch.full_like(first, NOT_ASKED)
-        some = Rows(tokens, mask, first, first + 1 if count == 2 else None, torch.ones_like(first).bool(), none)
+        second = first + 1 if count == 2 else None
+        some = Rows(tokens, mask, first, first, second, torch.ones_like(first).bool(), none)
         for i, logits in zip(own, answer_logits(model, some, image, image_mask).float().cpu()):
             listed = (
                 [number[one] for one in choices[i] if one in number] if choices and choices[i] else range(len(known))

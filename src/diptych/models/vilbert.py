@@ -1,8 +1,8 @@
 """ViLBERT: a stream of words and a stream of regions, which look at each other in the last layers.
 
-tokens ─ word + position + type ─ norm ─ text layers ───┬─ [co-attention ─ text layer] x n ─┬─ [CLS] ─ h_CLS ─┐
-                                                        ╳                                   ├─ hidden words   ├ * ─ fits?
-<mean>, regions ─ linear + linear(box) ─ norm ──────────┴─ [co-attention ─ image layer] x n ┴─ <mean> ─ h_IMG ┘   answer?
+tokens ─ word + position + type ─ norm ─ layers ─┬─ [co-attention ─ layer] x n ─┬─ [CLS] ──┐
+                                                 ╳                              └─ hidden  * ─ fits? answer?
+mean, regions ─ linear + linear(box) ─ norm ─────┴─ [co-attention ─ layer] x n ─── mean ───┘
 """
 
 import dataclasses
