@@ -22,6 +22,7 @@ from diptych.evaluation.answer import evaluate_answer
 from diptych.evaluation.caption import evaluate_caption
 from diptych.evaluation.detect import evaluate_detect
 from diptych.evaluation.draw import evaluate_draw
+from diptych.evaluation.fill import evaluate_fill
 from diptych.evaluation.judged import Judged
 from diptych.evaluation.match import evaluate_match
 from diptych.evaluation.retrieve import RetrievalResult, evaluate_retrieval
@@ -45,8 +46,10 @@ from diptych.types import (
     AnswersQuestions,
     DualEncoder,
     Estimate,
+    FillsWords,
     HasFrozenImageTower,
     InputError,
+    MatchesPairs,
     StoresPairs,
     WritesCaptions,
 )
@@ -66,6 +69,7 @@ EVALUATORS: dict[str, Callable[..., RetrievalResult | ZeroShotResult | Judged]] 
     "caption": evaluate_caption,
     "answer": evaluate_answer,
     "match": evaluate_match,
+    "fill": evaluate_fill,
     "detect": evaluate_detect,
     "segment": evaluate_segment,
     "draw": evaluate_draw,
@@ -208,6 +212,11 @@ def match(model: Any, images: Any, texts: Sequence[Sequence[str]], **options: An
     return tasks.match(_model(model), images, texts, **options)
 
 
+def fill(model: Any, images: Any, texts: Sequence[str], **options: Any) -> tasks.Filled:
+    """The words that are hidden in each picture's text ("a <mask> cube"). See `tasks.fill`."""
+    return tasks.fill(_model(model), images, texts, **options)
+
+
 def caption(model: Any, images: Any, **options: Any) -> tasks.Captioned:
     """What each picture shows, in a sentence. See `tasks.caption`."""
     return tasks.caption(_model(model), images, **options)
@@ -333,6 +342,8 @@ def train(
     model = _new(recipe, rest, texts)
     if recipe.loader.texts == "documents" and not getattr(model, "takes_several", False):
         raise InputError(f"{recipe.family}: cannot be trained on documents; set loader.texts to another choice")
+    if recipe.loader.wrong and not isinstance(model.processor, FusionProcessor):
+        raise InputError(f"{recipe.family}: has no use for wrong texts; set loader.wrong to 0")
     distributed.setup(recipe.training.device)
     try:
         result = None
@@ -372,7 +383,8 @@ def _fit(
         image_features=features,
         texts=recipe.loader.texts,
         turns=recipe.loader.turns,
-        sides=getattr(model, "SIDES", "both"),
+        wrong=recipe.loader.wrong,
+        sides="both" if recipe.loader.texts == "documents" else getattr(model, "SIDES", "both"),
         augment=recipe.loader.augment,
     )
     run: Mapping[str, Any] = {
@@ -444,6 +456,10 @@ def _judge(model: Any, held_out: Dataset, recipe: Recipe) -> tuple[dict[str, Est
     judges: list[tuple[Any, Dataset]] = []
     if isinstance(model, DualEncoder):
         judges.append((evaluate_retrieval, held_out))
+    if isinstance(model, FillsWords) and recipe.loader.texts in ("captions", "both"):
+        judges.append((evaluate_fill, some))
+    if isinstance(model, MatchesPairs) and recipe.loader.texts in ("captions", "both"):
+        judges.append((evaluate_match, some))
     if isinstance(model, WritesCaptions) and recipe.loader.texts != "questions":
         judges.append((evaluate_caption, some))
     if isinstance(model, AnswersQuestions) and recipe.loader.texts != "captions":

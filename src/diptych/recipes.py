@@ -30,6 +30,7 @@ class LoaderConfig:
             one or the other; "dialogues", a caption and questions in each row; or "documents": conversations and
             running text with several pictures.
         turns: questions of a picture that are asked in one row, one after the other; the end token follows each answer.
+        wrong: texts known not to fit (`negatives`) that are read beside each caption, to be told from it; at most.
         augment: change pictures at random (crops).
         threads: that decode; one a core by default.
         seed: of the split, the order and the augmentation.
@@ -40,6 +41,7 @@ class LoaderConfig:
     split_by: str = "creator"
     texts: Literal["captions", "questions", "both", "dialogues", "documents"] = "captions"
     turns: int = 1
+    wrong: int = 0
     augment: bool = False
     threads: int | None = None
     seed: int = 0

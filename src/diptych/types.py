@@ -379,6 +379,17 @@ class MatchesPairs(Protocol):
     def match(self, pictures: Sequence[Picture], texts: Sequence[str]) -> Scores: ...
 
 
+MASK = "<mask>"
+"""Stands in a text where a word is hidden."""
+
+
+@runtime_checkable
+class FillsWords(Protocol):
+    """Guesses the word at each `MASK` of a text about a picture."""
+
+    def fill(self, pictures: Sequence[Picture], texts: Sequence[str]) -> list[list[str]]: ...
+
+
 @runtime_checkable
 class WritesCaptions(Protocol):
     """Says in a sentence what a picture shows."""

@@ -43,8 +43,8 @@ def evaluate(
         models: One or several models.
         data: One or several datasets: a built-in one, a Diptych dataset or raw data.
         task: retrieve (do texts and pictures find each other), classify (pictures find the name of their class),
-            caption (write one), answer (questions), match (true captions against wrong ones that are close), detect
-            (boxes), segment (masks), draw (a picture for a caption).
+            caption (write one), answer (questions), match (true captions against wrong ones that are close), fill
+            (hidden words of captions), detect (boxes), segment (masks), draw (a picture for a caption).
         labels: For classify: the classes to choose from, separated by commas; by default those of the dataset.
         judge: For caption and draw: a dual encoder ("pocket" or another model's address) that says how well pictures
             and texts fit (CLIPScore).

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
@@ -55,6 +55,7 @@ class _Item(NamedTuple):
     prompt: str = ""  # what the text is said after: a question
     more: tuple[tuple[str, str], ...] = ()  # questions with their answers that follow
     features: Any = None  # a vector that stands in for the picture
+    wrong: tuple[str, ...] = ()  # texts that do not fit the picture
     document: tuple[Message, ...] = ()  # stands in for text and prompt
     pictures: tuple[Any, ...] = ()  # of the document, decoded
 
@@ -122,6 +123,8 @@ class Loader:
             other, so that a picture is looked at once for all of them, in half of the rows the caption first; or
             "documents": its messages with a picture at each `<image>`, and where it has none, the document of one turn
             that its pictures and its text of "both" make.
+        wrong: texts known not to fit (`Sample.negatives`) that a row gets at most, beside its own (see `Batch.fits`); of
+            each kind one is as likely as of another. Not with documents.
         turns: questions in a row, one after the other, where a sample has so many; documents have their own.
         augment: let the processor change pictures at random (`collate(..., augment=True, generator=...)`).
 
@@ -145,6 +148,7 @@ class Loader:
         sides: Literal["both", "images", "texts", "captioned", "either"] = "both",
         texts: Texts = "captions",
         turns: int = 1,
+        wrong: int = 0,
         augment: bool = False,
     ) -> None:
         rank, world_size = part
@@ -169,6 +173,7 @@ class Loader:
         self.images = sides != "texts"
         self.texts = None if sides == "images" else texts
         self.turns = turns
+        self.wrong = wrong
         self.either = sides == "either"
         self.lone_texts = sides in ("captioned", "either")
         self.augment = augment
@@ -221,6 +226,8 @@ class Loader:
         fields = {"images"} if self._decodes else set()
         if self.texts is not None:
             fields |= FIELDS[self.texts]
+        if self.wrong:
+            fields |= {"negatives"}
         samples = self.dataset.take(rows[cut : cut + ROWS_PER_TASK], fields)
         return [self._item(sample, at, pictures, epoch) for at, sample in enumerate(samples, cut)]
 
@@ -245,7 +252,23 @@ class Loader:
                 return Rejected(sample.id, "image feature missing", "no feature was given for this id")
         if not image and text is None:
             return Rejected(sample.id, "image and caption missing", "the sample has neither")
-        return _Item(sample.id, at, image, text, prompt, more, features)
+        return _Item(sample.id, at, image, text, prompt, more, features, self._wrong(sample, epoch))
+
+    def _wrong(self, sample: Sample, epoch: int) -> tuple[str, ...]:
+        """Some of its wrong texts, all different."""
+        of: dict[str, list[str]] = defaultdict(list)
+        for one in sample.negatives if self.wrong else ():
+            of[one.kind].append(one.text)
+        kinds = sorted(of)
+        found = []
+        for i in range(self.wrong):
+            if not kinds:
+                break
+            kind = kinds[self._draw(epoch, sample.id, len(kinds), f"wrong{i}")]
+            found.append(of[kind].pop(self._draw(epoch, sample.id, len(of[kind]), f"wrong text{i}")))
+            if not of[kind]:
+                kinds.remove(kind)
+        return tuple(found)
 
     def _document(self, sample: Sample, at: int, epoch: int) -> _Item | Rejected:
         messages = tuple(sample.messages)
@@ -311,6 +334,8 @@ class Loader:
                 options["prompts"] = [item.prompt for item in items]
                 if self.turns > 1 or self.texts == "dialogues":
                     options["more"] = [item.more for item in items]
+            if texts is not None and self.wrong:
+                options["wrong"] = [item.wrong for item in items]
         if self.augment and images is not None:
             seed = np.random.SeedSequence([self.seed, epoch, index, self.rank]).generate_state(1, np.uint64)[0]
             options |= {"augment": True, "generator": torch.Generator().manual_seed(int(seed >> 1))}

@@ -320,23 +320,23 @@ class FLAVA(nn.Module):
         if asked.any():
             image, there = self.see(pixels)
             fusion.answered(self, some.take(asked), image, there, found)
-        told = some.take(~asked & some.fits)
-        if len(told.tokens):
+        told = some.take(~asked)
+        if told.fits.any():
             self._captions(told, self.normalize(pixels), found)
 
     def _captions(self, told: Rows, pixels: Float[Tensor, "N C H W"], found: Terms) -> None:
         """Contrastive on what nothing is hidden of; matching, hidden words and hidden patches on the rest."""
-        own = pixels[told.picture]
-        image = self._compared(self.image(own), self.visual_projection)
-        text = self._compared(self.text(told.tokens, told.mask), self.text_projection)
+        true = told.take(told.fits)
+        image = self._compared(self.image(pixels), self.visual_projection)[true.picture]
+        text = self._compared(self.text(true.tokens, true.mask), self.text_projection)
         losses = self.head(image, text)
         found.add("itc", losses.total, chance=losses.chance["loss/itc"])
         found.stats |= losses.stats
-        hidden = self._hide(own)
+        hidden = self._hide(pixels)
         seen, where = fusion.hide(self, told)
-        states, words = self.image(own, hidden).before, self.text(seen, told.mask).before
-        given, fits = self._exchanged(told, image, text)
-        there = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
+        states, words = self.image(pixels, hidden).before, self.text(seen, told.mask).before
+        given, fits = fusion.exchanged(told, self._drawn(true, image, text))
+        there = torch.ones(states[given].shape[:2], dtype=torch.bool, device=states.device)
         fused = self._join(words, told.mask, states[given], there)
         if self.heads.fits is not None:
             found.add("itm", matching(self.heads.fits(fused.pooled), fits), chance=fusion.share_entropy(fits))
@@ -344,14 +344,15 @@ class FLAVA(nn.Module):
         if self.heads.words is not None:
             where = where & fits[:, None]
             fusion.guessed_by(self.heads.words, fused.text, self.words_out, told.tokens, where, "mmm_text", found)
-        self._guess(fused.image[fits, 1:], own[fits], hidden[fits], self.patches_paired, "mmm_image", found)
+        own = given[fits]
+        self._guess(fused.image[fits, 1:], pixels[own], hidden[own], self.patches_paired, "mmm_image", found)
 
-    def _exchanged(self, told: Rows, image: Tensor, text: Tensor) -> tuple[Int[Tensor, "R"], Bool[Tensor, "R"]]:
-        """(the picture that each text gets, whether it fits): half of them get one that looks as if it did."""
-        same = same_rows(told.tokens)
-        others, there = hard_negatives(self.head.scale() * text @ image.t(), same)
-        change = there & (torch.rand(len(same)) < 0.5).to(there.device)
-        return torch.where(change, others, torch.arange(len(same), device=others.device)), ~change
+    def _drawn(self, true: Rows, image: Tensor, text: Tensor) -> Int[Tensor, "R"]:
+        """For half of the texts another whose picture looks as if it fitted; for the others their own number."""
+        with torch.no_grad():
+            others, there = hard_negatives(self.head.scale() * text @ image.t(), same_rows(true.tokens))
+        change = there & (torch.rand(len(there)) < 0.5).to(there.device)
+        return torch.where(change, others, torch.arange(len(there), device=others.device))
 
     def _hide(self, pixels: Tensor) -> Bool[Tensor, "N P"]:
         rows, columns = (side // self.config.patch for side in pixels.shape[2:])

@@ -194,12 +194,19 @@ def hide(model: Fuses, some: Rows, *, rate: float = RATE) -> tuple[Int[Tensor, "
     return with_masks(some.tokens, where, words.mask_id, words.vocab_size), where
 
 
-def exchanged(some: Rows, rate: float = 0.5) -> tuple[Int[Tensor, "R"], Bool[Tensor, "R"]]:
-    """(the picture that each text gets, whether it fits): a share `rate` of true texts gets another's picture."""
+def exchanged(some: Rows, drawn: Int[Tensor, "N"] | None = None) -> tuple[Int[Tensor, "R"], Bool[Tensor, "R"]]:
+    """(the picture that each text gets, whether it fits): half of the true texts get the picture of another.
+
+    Args:
+        drawn: for each true text the number of the one whose picture it gets, its own for itself; evenly drawn if None.
+    """
     true = some.take(some.fits)
+    others = replaced(same_rows(true.tokens)) if drawn is None else drawn
     given = some.picture.clone()
-    given[some.fits] = true.picture[replaced(same_rows(true.tokens), rate)]
-    return given, some.fits & (given == some.picture)
+    given[some.fits] = true.picture[others]
+    fits = some.fits.clone()
+    fits[some.fits] = others == torch.arange(len(others), device=others.device)
+    return given, fits
 
 
 class Terms:

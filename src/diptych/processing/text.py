@@ -14,12 +14,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from torch import Tensor
 
 from diptych.config import read_file
-from diptych.types import InputError
+from diptych.types import MASK, InputError
 
 # <eos> is 1 and not 2: Hugging Face's CLIP takes eos_token_id == 2 as a sign of old checkpoints and pools elsewhere
 SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>"}
-MASK = "<mask>"
-"""Stands where a word is hidden, in the tokenizers that are learnt here."""
 _SMALLEST_VOCABULARY = len(SPECIAL) + 256
 # the pattern of the published tokenizer
 _CLIP_WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""

@@ -20,6 +20,7 @@ from diptych.tasks.embed import (
     image_features,
     stream_images,
 )
+from diptych.tasks.fill import Filled, fill
 from diptych.tasks.match import Matched, match
 from diptych.tasks.retrieve import Hit, retrieve
 from diptych.tasks.segment import Segmented, segment
@@ -32,6 +33,7 @@ __all__ = [
     "Classified",
     "Detected",
     "Embedded",
+    "Filled",
     "Hit",
     "Matched",
     "Segmented",
@@ -45,6 +47,7 @@ __all__ = [
     "embed_images",
     "embed_readable_images",
     "embed_texts",
+    "fill",
     "image_features",
     "match",
     "retrieve",

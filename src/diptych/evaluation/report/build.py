@@ -45,6 +45,7 @@ MAIN = {  # the number that a task's summary tells
     "match": "match/accuracy",
     "detect": "detect/ap",
     "segment": "segment/miou",
+    "fill": "fill/right",
     "draw": "draw/things_f1",
 }
 SCORES = {  # what the score of an example is
@@ -53,6 +54,7 @@ SCORES = {  # what the score of an example is
     "match": "1 where the true caption is preferred, 0 where a wrong one is",
     "detect": "IoU with the true box or, for all classes, the share of things that were found",
     "segment": "IoU with the true mask or, for all classes, mean IoU",
+    "fill": "share of the hidden words that are guessed",
     "draw": "F1 of the things in the picture or, where they are not known, CLIPScore",
 }
 BOXED = 320  # pixels of the longer side of a picture with boxes
