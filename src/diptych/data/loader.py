@@ -123,8 +123,8 @@ class Loader:
             other, so that a picture is looked at once for all of them, in half of the rows the caption first; or
             "documents": its messages with a picture at each `<image>`, and where it has none, the document of one turn
             that its pictures and its text of "both" make.
-        wrong: texts known not to fit (`Sample.negatives`) that a row gets at most, beside its own (see `Batch.fits`); of
-            each kind one is as likely as of another. Not with documents.
+        wrong: texts known not to fit (`Sample.negatives`) that a row gets at most, beside its own (see `Batch.fits`);
+            of each kind one is as likely as of another. Not with documents.
         turns: questions in a row, one after the other, where a sample has so many; documents have their own.
         augment: let the processor change pictures at random (`collate(..., augment=True, generator=...)`).
 
