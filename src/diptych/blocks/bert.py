@@ -49,20 +49,25 @@ class Pooler(nn.Module):
 
 
 class WordHead(nn.Module):
-    """Logits of the vocabulary: norm(gelu(W h + b)) E^T + c, with E the embedding of words, which it shares."""
+    """Logits of a vocabulary: norm(gelu(W h + b)) E^T + c, with E the embedding of words, or vectors of its own.
 
-    def __init__(self, width: int, vocab_size: int, *, norm_eps: float = 1e-12) -> None:
+    Args:
+        own: whether E is the head's own, `output`.
+    """
+
+    def __init__(self, width: int, vocab_size: int, *, own: bool = False, norm_eps: float = 1e-12) -> None:
         super().__init__()
         self.dense = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width, eps=norm_eps)
+        self.output = nn.Parameter(torch.randn(vocab_size, width) * 0.02) if own else None
         self.bias = nn.Parameter(torch.zeros(vocab_size))
 
-    def forward(self, x: Float[Tensor, "N D"], words: Float[Tensor, "V D"]) -> Float[Tensor, "N V"]:
+    def forward(self, x: Float[Tensor, "N D"], words: Float[Tensor, "V D"]) -> Float[Tensor, "N V2"]:
         """Args:
         x: the states at some tokens.
-        words: the embedding's weights.
+        words: the embedding's weights, which a head with vectors of its own does not need.
         """
-        return F.linear(self.norm(F.gelu(self.dense(x))), words, self.bias)
+        return F.linear(self.norm(F.gelu(self.dense(x))), words if self.output is None else self.output, self.bias)
 
 
 def initialise(model: nn.Module, std: float = 0.02) -> None:

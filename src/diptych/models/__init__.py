@@ -32,6 +32,13 @@ FAMILIES: dict[str, str] = {
     "asif": "diptych.models.asif:ASIF",
 }
 
+# families that transformers has too, by its model_type: the module that reads such a folder as ours
+ELSEWHERE: dict[str, str] = {
+    "clip": "diptych.models.clip_hf",
+    "visual_bert": "diptych.models.visualbert_hf",
+    "vilt": "diptych.models.vilt_hf",
+}
+
 # ready-made models: a function that gives one and may report its progress
 MODELS: dict[str, str] = {"pocket": "diptych.pocket:load"}
 

@@ -44,6 +44,8 @@ class FLAVAConfig:
         patch: side of a patch in pixels.
         embed_dim: width of the space where pictures and texts are compared.
         hidden: share of a picture's patches that are hidden, in (0, 1).
+        codes: entries of the vocabulary that hidden patches are guessed in (the paper's has 8,192); 0: their pixels are
+            guessed instead.
     """
 
     vocab_size: int = 30522
@@ -57,6 +59,7 @@ class FLAVAConfig:
     patch: int = 16
     embed_dim: int = 768
     hidden: float = 0.4
+    codes: int = 0
     heads_for: HeadsConfig = HeadsConfig()
     norm_eps: float = 1e-12
     dropout: float = 0.0
@@ -208,17 +211,15 @@ class FLAVA(nn.Module):
         self.visual_projection = nn.Linear(width, config.embed_dim)
         self.text_projection = nn.Linear(width, config.embed_dim)
         self.head = ContrastiveHead("softmax")
-        self.heads = Heads(config.heads_for, width, width, config.vocab_size, norm_eps=eps)
+        self.heads = Heads(config.heads_for, width, width, config.vocab_size, own_words=True, norm_eps=eps)
         if config.heads_for.fits:
             self.heads.fits = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 2))
-        self.words_alone = WordHead(width, config.vocab_size, norm_eps=eps)
-        self.patches_alone = _PatchHead(width, config.patch)
-        self.patches_paired = _PatchHead(width, config.patch)
-        self.words_out = nn.Parameter(torch.empty(config.vocab_size, width))
+        self.words_alone = WordHead(width, config.vocab_size, own=True, norm_eps=eps)
+        self.patches_alone, self.patches_paired = _patch_head(config), _patch_head(config)
         for part in self.children():
             initialise(part)
         for name, parameter in self.named_parameters():
-            if name.endswith(("class_token", "mask_token", "positions", "words_out")):
+            if name.endswith(("class_token", "mask_token", "positions")):
                 nn.init.trunc_normal_(parameter, std=0.02)
 
     @classmethod
@@ -249,8 +250,8 @@ class FLAVA(nn.Module):
     # ------------------------------------------------------------ both sides
 
     def word_embedding(self) -> Float[Tensor, "V D"]:
-        """The output vectors of words; they are not those of the embedding."""
-        return self.words_out
+        """The vector of each word; the heads of hidden words have output vectors of their own."""
+        return self.text.embedding.words.weight
 
     def see(
         self, pixels: Shaped[Tensor, "N C H W"], sizes: Int[Tensor, "N 2"] | None = None
@@ -307,7 +308,7 @@ class FLAVA(nn.Module):
         if len(some.tokens):
             seen, where = fusion.hide(self, some)
             states = self.text(seen, some.mask).last
-            fusion.guessed_by(self.words_alone, states, self.words_out, some.tokens, where, "mlm", found)
+            fusion.guessed_by(self.words_alone, states, self.word_embedding(), some.tokens, where, "mlm", found)
 
     def _pairs(self, batch: Batch, found: Terms) -> None:
         pixels = field_of(batch, "pixels")
@@ -343,7 +344,9 @@ class FLAVA(nn.Module):
         # what is hidden is guessed of pairs that fit only
         if self.heads.words is not None:
             where = where & fits[:, None]
-            fusion.guessed_by(self.heads.words, fused.text, self.words_out, told.tokens, where, "mmm_text", found)
+            fusion.guessed_by(
+                self.heads.words, fused.text, self.word_embedding(), told.tokens, where, "mmm_text", found
+            )
         own = given[fits]
         self._guess(fused.image[fits, 1:], pixels[own], hidden[own], self.patches_paired, "mmm_image", found)
 
@@ -363,8 +366,9 @@ class FLAVA(nn.Module):
         found.add(name, masked_pixels(head(states[hidden]), wanted), chance=1.0)
 
 
-class _PatchHead(nn.Sequential):
-    """The pixels of a patch from its state."""
-
-    def __init__(self, width: int, patch: int) -> None:
-        super().__init__(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, 3 * patch**2))
+def _patch_head(config: FLAVAConfig) -> nn.Module:
+    """Of a state the logits of codes, or the pixels of a patch."""
+    if config.codes:
+        return WordHead(config.width, config.codes, own=True, norm_eps=config.norm_eps)
+    width = config.width
+    return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, 3 * config.patch**2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pickle
@@ -73,14 +74,10 @@ def load(path: Path, *, trusted: bool = True) -> nn.Module:
     if "train" in raw and "version" not in raw:  # what the loop writes, see `training.run.RunFolder`
         raise InputError(f"{path}: expected a run that is finished; this one has not saved a model in {path / IN_RUN}")
     if "family" not in raw:
-        if raw.get("model_type") == "clip":
-            from diptych.models import clip_hf
-
-            return clip_hf.load(path)
-        if raw.get("model_type") == "vilt":
-            from diptych.models import vilt_hf
-
-            return vilt_hf.load(path)
+        own = models.ELSEWHERE.get(str(raw.get("model_type")))
+        if own is not None:
+            found: nn.Module = importlib.import_module(own).load(path)
+            return found
         if "model_type" not in raw:
             raise InputError(f"{file}: expected 'family' (a Diptych model) or 'model_type' (a Hugging Face model)")
         from diptych.models import hf_folder

@@ -91,7 +91,7 @@ class HeadsConfig:
 class Heads(nn.Module):
     """See `HeadsConfig`; `width` is that of a state at a token, `pooled` that of `Fused.pooled`.
 
-    `of_two` is that of `asked_of_two`, where it is not twice `pooled`.
+    `of_two` is that of `asked_of_two`, where it is not twice `pooled`; `own_words` as `own` of `WordHead`.
     """
 
     def __init__(
@@ -102,10 +102,11 @@ class Heads(nn.Module):
         vocab_size: int,
         *,
         of_two: int | None = None,
+        own_words: bool = False,
         norm_eps: float = 1e-12,
     ) -> None:
         super().__init__()
-        self.words = WordHead(width, vocab_size, norm_eps=norm_eps) if config.words else None
+        self.words = WordHead(width, vocab_size, own=own_words, norm_eps=norm_eps) if config.words else None
         self.fits: nn.Module | None = nn.Linear(pooled, 2) if config.fits else None
         self.answers = _classifier(pooled, 2 * pooled, config.answers)
         self.answers_of_two = _classifier(of_two or 2 * pooled, 2 * pooled, config.answers_of_two)

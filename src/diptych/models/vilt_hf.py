@@ -1,19 +1,16 @@
 """ViLT checkpoints in Hugging Face's format: any such folder into our `ViLT`, and back with the same tensors."""
 
-import json
-import re
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from diptych.config import read_file
-from diptych.models.folder import fill, move_into_place, read_state, separate
+from diptych.models.folder import fill, read_state
 from diptych.models.fusion import HeadsConfig
+from diptych.models.hf_names import VIT_LAYER, activation, renamed, write_folder
 from diptych.models.vilt import ViLT, ViLTConfig
 from diptych.processing import ImageConfig, ImageProcessor, TextProcessor
 from diptych.processing.fusion import FusionProcessor
@@ -29,18 +26,9 @@ _NAMES = {
     "class_token": "embeddings.cls_token",
     "positions": "embeddings.position_embeddings",
     "modality.weight": "embeddings.token_type_embeddings.weight",
+    "transformer.": "encoder.",
     "norm.": "layernorm.",
     "pooler.dense.": "pooler.dense.",
-}
-_IN_LAYER = {
-    "attention.q_proj.": "attention.attention.query.",
-    "attention.k_proj.": "attention.attention.key.",
-    "attention.v_proj.": "attention.attention.value.",
-    "attention.out_proj.": "attention.output.dense.",
-    "norm1.": "layernorm_before.",
-    "norm2.": "layernorm_after.",
-    "mlp.fc1.": "intermediate.dense.",
-    "mlp.fc2.": "output.dense.",
 }
 _HEADS = {
     "heads.words.dense.": "mlm_score.transform.dense.",
@@ -64,7 +52,7 @@ def load(folder: Path) -> ViLT:
     ours: dict[str, Tensor] = {}
     model = ViLT(config)
     for name, value in model.state_dict().items():
-        theirs = _theirs(name, raw)
+        theirs = _theirs(name)
         if theirs == "rank_output":
             row = state[f"rank_output.{name.rsplit('.', 1)[1]}"]
             ours[name] = torch.cat([torch.zeros_like(row), row])  # one logit as the second of two
@@ -120,51 +108,38 @@ def save_hf(model: ViLT, to: str | Path) -> Path:
         raw |= {"id2label": dict(enumerate(named)), "label2id": {name: i for i, name in enumerate(named)}}
     state = {}
     for name, value in model.state_dict().items():
-        theirs = _theirs(name, raw)
+        theirs = _theirs(name)
         if theirs == "rank_output":
             state[f"rank_output.{name.rsplit('.', 1)[1]}"] = value[1:] - value[:1]
         else:
             rows = {"class_token": value[None, None], "positions": value[None]}
             head = theirs.startswith(("mlm_score", "classifier"))
             state[theirs if head or not own else f"vilt.{theirs}"] = rows.get(name, value)
-    to = Path(to)
-    partial = to.with_name(f".{to.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    save_file(separate(state), partial / "model.safetensors", metadata={"format": "pt"})
-    if model.processor is not None:
-        model.processor.image.save(partial)
-        model.processor.text.save(partial)
-    (partial / "config.json").write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
-    move_into_place(partial, to)
-    return to
+
+    def write_processor(folder: Path) -> None:
+        if model.processor is not None:
+            model.processor.image.save(folder)
+            model.processor.text.save(folder)
+
+    return write_folder(to, raw, state, write_processor)
 
 
-def _theirs(name: str, raw: Mapping[str, Any]) -> str:
+def _theirs(name: str) -> str:
     """The name in transformers of a tensor of ours."""
-    layer = re.fullmatch(r"transformer\.layers\.(\d+)\.(.*)", name)
-    if layer:
-        return f"encoder.layer.{layer[1]}.{_replaced(layer[2], _IN_LAYER)}"
     if name.startswith("heads.fits."):
         return "rank_output"
     if name.startswith("heads.answers"):
         return "classifier." + name.split(".", 2)[2]
-    return _replaced(name, _HEADS | _NAMES)
-
-
-def _replaced(name: str, table: Mapping[str, str]) -> str:
-    for ours, theirs in table.items():
-        if name == ours or (ours.endswith(".") and name.startswith(ours)):
-            return theirs + name.removeprefix(ours)
-    raise KeyError(name)
+    return renamed(name, _HEADS | _NAMES, VIT_LAYER)
 
 
 def _config(raw: Mapping[str, Any], state: Mapping[str, Tensor], folder: Path) -> ViLTConfig:
     sides = raw.get("image_size", 384), raw.get("patch_size", 32)
     if not all(isinstance(side, int) for side in sides):
         raise InputError(f"{folder / 'config.json'}: image_size, patch_size: expected whole numbers, got {sides}")
-    if raw.get("hidden_act", "gelu") != "gelu" or not raw.get("qkv_bias", True):
-        raise InputError(f"{folder / 'config.json'}: hidden_act, qkv_bias: expected 'gelu' and true")
+    activation(raw, folder)
+    if not raw.get("qkv_bias", True):
+        raise InputError(f"{folder / 'config.json'}: qkv_bias: expected true")
     image = ImageConfig(
         size=sides[0],
         resize="keep",
