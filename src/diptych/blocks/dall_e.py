@@ -45,7 +45,7 @@ class CodeEncoder(nn.Module):
         self.input = nn.Conv2d(channels, width, 7, padding=3)
         widths = [width, width, 2 * width, 4 * width, 8 * width]
         self.groups = nn.ModuleList(
-            nn.ModuleList(Block(a if i == 0 else b, b, 1 / (4 * depth) ** 2, (3, 3, 3, 1)) for i in range(depth))
+            nn.Sequential(*(Block(a if i == 0 else b, b, 1 / (4 * depth) ** 2, (3, 3, 3, 1)) for i in range(depth)))
             for a, b in zip(widths, widths[1:])
         )
         self.output = nn.Conv2d(8 * width, codes, 1)
@@ -53,8 +53,7 @@ class CodeEncoder(nn.Module):
     def forward(self, pixels: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K H2 W2"]:
         x = self.input(pixels)
         for i, group in enumerate(self.groups):
-            for block in group:
-                x = block(x)
+            x = group(x)
             if i < len(self.groups) - 1:
                 x = F.max_pool2d(x, 2)
         logits: Tensor = self.output(F.relu(x))
@@ -76,7 +75,7 @@ class CodeDecoder(nn.Module):
         self.input = nn.Conv2d(codes, start, 1)
         widths = [start, 8 * width, 4 * width, 2 * width, width]
         self.groups = nn.ModuleList(
-            nn.ModuleList(Block(a if i == 0 else b, b, 1 / (4 * depth) ** 2, (1, 3, 3, 3)) for i in range(depth))
+            nn.Sequential(*(Block(a if i == 0 else b, b, 1 / (4 * depth) ** 2, (1, 3, 3, 3)) for i in range(depth)))
             for a, b in zip(widths, widths[1:])
         )
         self.output = nn.Conv2d(width, outputs, 1)
@@ -84,8 +83,7 @@ class CodeDecoder(nn.Module):
     def forward(self, codes: Float[Tensor, "B K H W"]) -> Float[Tensor, "B C H2 W2"]:
         x = self.input(codes)
         for i, group in enumerate(self.groups):
-            for block in group:
-                x = block(x)
+            x = group(x)
             if i < len(self.groups) - 1:
                 x = F.interpolate(x, scale_factor=2, mode="nearest")
         out: Tensor = self.output(F.relu(x))

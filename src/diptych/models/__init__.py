@@ -35,6 +35,7 @@ FAMILIES: dict[str, str] = {
 # families that transformers has too, by its model_type: the module that reads such a folder as ours
 ELSEWHERE: dict[str, str] = {
     "clip": "diptych.models.clip_hf",
+    "flava": "diptych.models.flava_hf",
     "visual_bert": "diptych.models.visualbert_hf",
     "vilt": "diptych.models.vilt_hf",
 }

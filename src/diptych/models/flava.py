@@ -16,22 +16,35 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from diptych.blocks import masks
 from diptych.blocks.bert import Pooler, TextEmbedding, WordHead, initialise
+from diptych.blocks.dall_e import CodeEncoder
 from diptych.blocks.transformer import Transformer
 from diptych.blocks.vit import PatchEmbedding, fit_positions
 from diptych.config import strict
 from diptych.models import fusion
 from diptych.models.dual_encoder import ContrastiveHead, field_of, seeded, unit_rows
 from diptych.models.fusion import Fused, Heads, HeadsConfig, Rows, Terms
+from diptych.objectives.autoencoding import inside
 from diptych.objectives.masked import hidden_patches, masked_pixels, patch_pixels
 from diptych.objectives.matching import hard_negatives, matching, same_rows
 from diptych.processing import ImageConfig, ImageProcessor, Normalize, TextProcessor
 from diptych.processing.fusion import FusionProcessor
 from diptych.types import NOT_ASKED, Batch, InputError, Losses
+
+
+@strict
+@dataclass(frozen=True)
+class CodebookConfig:
+    """The encoder of a discrete autoencoder; the defaults are DALL-E's."""
+
+    codes: int = 8192
+    width: int = 256
+    depth: int = 2
 
 
 @strict
@@ -44,8 +57,8 @@ class FLAVAConfig:
         patch: side of a patch in pixels.
         embed_dim: width of the space where pictures and texts are compared.
         hidden: share of a picture's patches that are hidden, in (0, 1).
-        codes: entries of the vocabulary that hidden patches are guessed in (the paper's has 8,192); 0: their pixels are
-            guessed instead.
+        codebook: whose codes hidden patches are guessed in; None: their pixels are guessed instead.
+        codebook_address: where `new` takes the codebook from: the folder of a trained `dvae`.
     """
 
     vocab_size: int = 30522
@@ -59,7 +72,8 @@ class FLAVAConfig:
     patch: int = 16
     embed_dim: int = 768
     hidden: float = 0.4
-    codes: int = 0
+    codebook: CodebookConfig | None = None
+    codebook_address: str | None = None
     heads_for: HeadsConfig = HeadsConfig()
     norm_eps: float = 1e-12
     dropout: float = 0.0
@@ -218,6 +232,9 @@ class FLAVA(nn.Module):
         self.patches_alone, self.patches_paired = _patch_head(config), _patch_head(config)
         for part in self.children():
             initialise(part)
+        self.codebook = None if config.codebook is None else CodeEncoder(**dataclasses.asdict(config.codebook))
+        if self.codebook is not None:
+            self.codebook.requires_grad_(False)
         for name, parameter in self.named_parameters():
             if name.endswith(("class_token", "mask_token", "positions")):
                 nn.init.trunc_normal_(parameter, std=0.02)
@@ -361,14 +378,30 @@ class FLAVA(nn.Module):
         rows, columns = (side // self.config.patch for side in pixels.shape[2:])
         return hidden_patches(len(pixels), rows, columns, self.config.hidden).to(pixels.device)
 
+    def codes(self, pixels: Shaped[Tensor, "N C H W"]) -> Int[Tensor, "N P"]:
+        """The codebook's code of each patch, row by row. Raises `InputError` without a codebook."""
+        if self.codebook is None:
+            raise InputError("flava: expected a model with a codebook")
+        shown = self.normalize.undone(pixels)
+        rows, columns = (side // self.config.patch for side in pixels.shape[2:])
+        shown = F.interpolate(shown, size=(8 * rows, 8 * columns), mode="bicubic", antialias=True).clamp(0, 1)
+        with torch.no_grad():
+            numbers: Tensor = self.codebook(inside(shown)).argmax(dim=1).flatten(1)
+        return numbers
+
     def _guess(self, states: Tensor, pixels: Tensor, hidden: Tensor, head: nn.Module, name: str, found: Terms) -> None:
-        wanted = patch_pixels(pixels, self.config.patch)[hidden]
-        found.add(name, masked_pixels(head(states[hidden]), wanted), chance=1.0)
+        """Hidden patches of normalised pictures: their codes, or their pixels."""
+        if self.codebook is not None:
+            codes = self.codes(pixels)
+            fusion.guessed_by(head, states, self.word_embedding(), codes, hidden, name, found)
+        else:
+            wanted = patch_pixels(pixels, self.config.patch)[hidden]
+            found.add(name, masked_pixels(head(states[hidden]), wanted), chance=1.0)
 
 
 def _patch_head(config: FLAVAConfig) -> nn.Module:
     """Of a state the logits of codes, or the pixels of a patch."""
-    if config.codes:
-        return WordHead(config.width, config.codes, own=True, norm_eps=config.norm_eps)
+    if config.codebook is not None:
+        return WordHead(config.width, config.codebook.codes, own=True, norm_eps=config.norm_eps)
     width = config.width
     return nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, 3 * config.patch**2))

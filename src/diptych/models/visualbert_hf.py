@@ -27,7 +27,7 @@ _NAMES = {
 _HEADS = {
     "heads.words.dense.": "cls.predictions.transform.dense.",
     "heads.words.norm.": "cls.predictions.transform.LayerNorm.",
-    "heads.words.bias": "cls.predictions.decoder.bias",
+    "heads.words.bias": "cls.predictions.bias",
     "heads.fits.": "cls.seq_relationship.",
 }
 
@@ -40,8 +40,8 @@ def load(folder: Path) -> VisualBERT:
     """
     raw, state = read_file(folder / "config.json"), read_state(folder)
     state = {name.removeprefix("visual_bert."): value for name, value in state.items()}
-    if "cls.predictions.bias" in state:  # as it was called before transformers 5
-        state.setdefault("cls.predictions.decoder.bias", state["cls.predictions.bias"])
+    if "cls.predictions.decoder.bias" in state:  # another name of the same
+        state.setdefault("cls.predictions.bias", state["cls.predictions.decoder.bias"])
     model = VisualBERT(_config(raw, state, folder))
     ours = {}
     for name in model.state_dict():
@@ -107,7 +107,7 @@ def _config(raw: Mapping[str, Any], state: Mapping[str, Tensor], folder: Path) -
         heads=raw.get("num_attention_heads", 12),
         mlp_ratio=raw.get("intermediate_size", 4 * width) / width,
         heads_for=HeadsConfig(
-            words="cls.predictions.decoder.bias" in state, fits="cls.seq_relationship.weight" in state
+            words="cls.predictions.bias" in state, fits="cls.seq_relationship.weight" in state
         ),
         norm_eps=raw.get("layer_norm_eps", 1e-12),
         dropout=raw.get("hidden_dropout_prob", 0.1),

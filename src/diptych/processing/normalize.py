@@ -28,3 +28,9 @@ class Normalize(nn.Module):
         if pixels.is_floating_point():
             return pixels
         return torch.addcmul(self.shift, pixels.to(self.scale.dtype), self.scale)
+
+    def undone(self, pixels: Shaped[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """Pixels in [0, 1], of uint8 or of normalised ones."""
+        if not pixels.is_floating_point():
+            return pixels.to(self.scale.dtype) / 255
+        return (pixels - self.shift) / self.scale / 255
