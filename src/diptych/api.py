@@ -335,8 +335,9 @@ def train(
     recipe = resolve(recipe) if isinstance(recipe, str) else recipe
     whole, out = _dataset(dataset), Path(out)
     rest, held_out = _split(whole, recipe)
-    texts = _texts(rest, recipe.loader.texts)
-    if not texts:
+    alone = getattr(models.family(recipe.family), "SIDES", "both") == "images"
+    texts = [] if alone else _texts(rest, recipe.loader.texts)
+    if not texts and not alone:
         what = "captions or questions" if recipe.loader.texts in ("both", "dialogues") else recipe.loader.texts
         raise InputError(f"{whole.name}: expected samples with {what} to train on")
     model = _new(recipe, rest, texts)

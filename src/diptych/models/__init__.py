@@ -29,6 +29,7 @@ FAMILIES: dict[str, str] = {
     "vilbert": "diptych.models.vilbert:ViLBERT",
     "vilt": "diptych.models.vilt:ViLT",
     "flava": "diptych.models.flava:FLAVA",
+    "dvae": "diptych.models.dvae:DVAE",
     "asif": "diptych.models.asif:ASIF",
 }
 

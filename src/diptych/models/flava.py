@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from diptych import models
 from diptych.blocks import masks
 from diptych.blocks.bert import Pooler, TextEmbedding, WordHead, initialise
 from diptych.blocks.dall_e import CodeEncoder
@@ -28,6 +29,7 @@ from diptych.blocks.vit import PatchEmbedding, fit_positions
 from diptych.config import strict
 from diptych.models import fusion
 from diptych.models.dual_encoder import ContrastiveHead, field_of, seeded, unit_rows
+from diptych.models.dvae import DVAE, CodebookConfig
 from diptych.models.fusion import Fused, Heads, HeadsConfig, Rows, Terms
 from diptych.objectives.autoencoding import inside
 from diptych.objectives.masked import hidden_patches, masked_pixels, patch_pixels
@@ -35,16 +37,6 @@ from diptych.objectives.matching import hard_negatives, matching, same_rows
 from diptych.processing import ImageConfig, ImageProcessor, Normalize, TextProcessor
 from diptych.processing.fusion import FusionProcessor
 from diptych.types import NOT_ASKED, Batch, InputError, Losses
-
-
-@strict
-@dataclass(frozen=True)
-class CodebookConfig:
-    """The encoder of a discrete autoencoder; the defaults are DALL-E's."""
-
-    codes: int = 8192
-    width: int = 256
-    depth: int = 2
 
 
 @strict
@@ -247,8 +239,19 @@ class FLAVA(nn.Module):
         words = TextProcessor.train(texts, config.vocab_size, config.context_length, mask=True)
         heads = dataclasses.replace(config.heads_for, answers=len(answers), answers_of_two=len(answers))
         config = dataclasses.replace(config, vocab_size=words.vocab_size, heads_for=heads)
+        codebook = None
+        if config.codebook_address is not None:
+            codebook = models.load(config.codebook_address)
+            if not isinstance(codebook, DVAE):
+                raise InputError(f"flava: codebook_address: expected a dvae, got {type(codebook).__name__}")
+            config = dataclasses.replace(config, codebook=codebook.config.codebook)
+        elif config.codebook is not None:
+            raise InputError("flava: codebook: expected an address, because a codebook is learnt before")
         with seeded(seed):
-            return cls(config, FusionProcessor(ImageProcessor(config.image), words, answers))
+            model = cls(config, FusionProcessor(ImageProcessor(config.image), words, answers))
+        if codebook is not None and model.codebook is not None:
+            model.codebook.load_state_dict(codebook.encoder.state_dict())
+        return model
 
     # ------------------------------------------------------------ each side alone
 

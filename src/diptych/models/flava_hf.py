@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from diptych.config import read_file
-from diptych.models.flava import FLAVA, CodebookConfig, FLAVAConfig
+from diptych.models.dvae import CodebookConfig
+from diptych.models.flava import FLAVA, FLAVAConfig
 from diptych.models.folder import fill, read_state
 from diptych.models.fusion import HeadsConfig
 from diptych.models.hf_names import VIT_LAYER, activation, renamed, write_folder

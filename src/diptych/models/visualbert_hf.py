@@ -106,9 +106,7 @@ def _config(raw: Mapping[str, Any], state: Mapping[str, Tensor], folder: Path) -
         layers=raw.get("num_hidden_layers", 12),
         heads=raw.get("num_attention_heads", 12),
         mlp_ratio=raw.get("intermediate_size", 4 * width) / width,
-        heads_for=HeadsConfig(
-            words="cls.predictions.bias" in state, fits="cls.seq_relationship.weight" in state
-        ),
+        heads_for=HeadsConfig(words="cls.predictions.bias" in state, fits="cls.seq_relationship.weight" in state),
         norm_eps=raw.get("layer_norm_eps", 1e-12),
         dropout=raw.get("hidden_dropout_prob", 0.1),
     )

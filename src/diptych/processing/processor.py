@@ -120,3 +120,49 @@ class PairProcessor:
         if not isinstance(flip, bool):
             raise InputError(f"{path}: {_FLIP}: expected true or false, got {flip!r}")
         return cls(image, TextProcessor.load(folder), flip=flip)
+
+
+class PictureProcessor:
+    """Pictures alone, for a model without texts (see `diptych.types.Processor`)."""
+
+    def __init__(self, image: ImageProcessor) -> None:
+        self.image = image
+
+    def decode_image(self, data: Any) -> NDArray[np.uint8]:
+        """One picture (encoded bytes, a path, a PIL image or an array) as uint8 (H, W, 3) at the model's size."""
+        return self.image(data)
+
+    def collate(
+        self,
+        ids: list[str],
+        images: list[NDArray[np.uint8]] | NDArray[np.uint8] | None,
+        texts: list[str] | None = None,
+        *,
+        augment: bool = False,
+        generator: torch.Generator | None = None,
+    ) -> Batch:
+        """Stack decoded pictures (uint8 B C H W); `augment` as in `PairProcessor.collate`. Texts are not read."""
+        batch = Batch(ids=ids)
+        if images is not None:
+            stacked = images if isinstance(images, np.ndarray) else np.stack(images)
+            batch.pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2)
+            if augment and generator is not None:
+                batch.pixels, _ = augment_pairs(batch.pixels, None, generator)
+        return batch
+
+    def fingerprint(self) -> str:
+        """A short hash of everything that changes what a model sees."""
+        return self.image.fingerprint()
+
+    def image_fingerprint(self) -> str:
+        """The same."""
+        return self.image.fingerprint()
+
+    def save(self, folder: str | Path) -> None:
+        """Write `preprocessor_config.json`."""
+        self.image.save(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> PictureProcessor:
+        """Read what `save` wrote. Raises `InputError`."""
+        return cls(ImageProcessor.load(folder))
