@@ -39,7 +39,7 @@ GATES = {
 
 def cell(args: argparse.Namespace, unit: str, share: float, seed: int) -> dict[str, Any]:
     """Train and judge one model; gives its numbers."""
-    world = diptych.open_dataset(f"scenes:?n={args.scenes}&size={args.size}&objects={args.objects}&seed=0")
+    world = diptych.open_dataset(f"scenes:?n={args.scenes}&size={args.size}&objects={args.objects}&detail=5&seed=0")
     count = max(2, round(share * args.scenes))
     some = world.select(np.sort(np.random.default_rng([seed, 0]).permutation(args.scenes)[:count]).tolist())
     model = {"cross": unit} | ({"lm_address": args.lm} if args.lm else {})
@@ -54,7 +54,7 @@ def cell(args: argparse.Namespace, unit: str, share: float, seed: int) -> dict[s
     chosen = recipe("visualgpt", preset=args.preset, settings=settings)
     folder = args.out / "runs" / name(unit, share, seed)
     trained = diptych.train(chosen, some, folder, show="plain")
-    test = diptych.open_dataset(f"scenes:?n={args.test}&size={args.size}&objects={args.objects}&seed=0&split=test")
+    test = diptych.open_dataset(f"scenes:?n={args.test}&size={args.size}&objects={args.objects}&detail=5&split=test")
     found = diptych.evaluate(trained.model, test, "caption", seed=seed).estimates
     estimates = {key: estimate._asdict() for key, estimate in found.items()}
     last = trained.run.values if trained.run else {}
@@ -147,14 +147,14 @@ def main() -> None:
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--units", nargs="+", default=list(UNITS), choices=UNITS)
     parser.add_argument("--shares", nargs="+", type=float, default=[0.01, 0.1, 1.0])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--scenes", type=int, default=10_000, help="pictures that are 100 %%")
-    parser.add_argument("--test", type=int, default=300)
-    parser.add_argument("--samples", type=int, default=40_000, help="seen in training, in every cell")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--test", type=int, default=200)
+    parser.add_argument("--samples", type=int, default=12_000, help="seen in training, in every cell")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--size", type=int, default=64)
-    parser.add_argument("--objects", default="1-3")
+    parser.add_argument("--objects", default="1")
     parser.add_argument("--metric", default="caption/objects_right")
     args = parser.parse_args()
     (args.out / "cells").mkdir(parents=True, exist_ok=True)
