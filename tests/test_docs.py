@@ -238,9 +238,8 @@ def test_the_families_that_work_are_said_to_work() -> None:
     states = {row[0].strip("`"): row[2] for row in rows(section) if len(row) == 3}
     assert {name for name, state in states.items() if state == "works"} == set(models.FAMILIES)
     assert set(states.values()) <= {"state", "works", "planned", "---"}
-    cards = set(
-        re.findall(r"^## (\w+)$", (ROOT / "docs" / "families.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    )
+    pages = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("families.md", "fusion.md")]
+    cards = {card for page in pages for card in re.findall(r"^## (\w+)$", page, flags=re.MULTILINE)}
     assert cards >= set(models.FAMILIES)
 
 

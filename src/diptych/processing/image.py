@@ -38,18 +38,18 @@ class ImageConfig:
             long side and fills the rest with `mean`, which is 0 after normalisation; "keep" scales the short side, or
             less where the long one would be beyond `long_side`, and rounds both down to a multiple of `multiple`.
         short_side: for "crop", what the short side is scaled to; None means `size`, so that it is kept whole.
-        long_side, multiple: for "keep".
         mean, std: of each channel, in [0, 1]; the model subtracts and divides.
+        long_side, multiple: for "keep".
     """
 
     size: int = 224
     resize: Literal["crop", "squash", "pad", "keep"] = "crop"
     interpolation: Interpolation = "bicubic"
     short_side: int | None = None
-    long_side: int = 640
-    multiple: int = 32
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
+    long_side: int = 640
+    multiple: int = 32
 
     def __post_init__(self) -> None:
         if self.size < 1 or (self.short_side is not None and self.short_side < self.size):
