@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych import api, pocket
+from diptych import api, fitting, pocket
 from diptych.cli.demo import HELD_OUT, SMALL_TEXT, SPLIT_SEED
 from diptych.config import as_dict, parse
 from diptych.data import Dataset, import_dataset, open_dataset
@@ -53,7 +53,7 @@ def fit(part: Dataset, out: Path, steps: int, seed: int) -> Any:
             "loader": {"held_out": 0.0, "seed": seed},
         },
     )
-    return api.train(settings, part, out).model
+    return fitting.train(settings, part, out).model
 
 
 class Contest:

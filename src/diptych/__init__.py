@@ -34,8 +34,8 @@ if TYPE_CHECKING:
         open_dataset,
         retrieve,
         segment,
-        train,
     )
+    from diptych.fitting import train
     from diptych.recipes import recipe
     from diptych.types import InputError, Sample
 
@@ -64,7 +64,7 @@ _HOMES = {
     "retrieve": "diptych.api",
     "Sample": "diptych.types",
     "segment": "diptych.api",
-    "train": "diptych.api",
+    "train": "diptych.fitting",
 }
 __all__ = [
     "InputError",

@@ -121,6 +121,24 @@ def _is_plain_jpeg(data: bytes) -> bool:
     return False
 
 
+def size_of(source: Source) -> tuple[int, int]:
+    """(width, height) that `decode` gives a picture, from its header alone. Raises `BadImage`."""
+    if isinstance(source, np.ndarray):
+        return source.shape[1], source.shape[0]
+    if isinstance(source, (str, Path)):
+        source = read_bytes(Path(source))
+    try:
+        image = open_header(source) if isinstance(source, bytes) else source
+        width, height = image.size
+    except Exception as error:  # as in `_decode_bytes`
+        raise BadImage(_why(source) if isinstance(source, bytes) else "image corrupt", str(error)) from None
+    try:
+        turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+    except Exception:  # a broken EXIF block does not make the picture bad
+        turned = False
+    return (height, width) if turned else (width, height)
+
+
 def read_bytes(path: Path) -> bytes:
     """The bytes of a picture file. Raises `BadImage` when it is missing, not a regular file, empty or too large."""
     try:

@@ -181,7 +181,13 @@ class Rejected(NamedTuple):
 # ---------------------------------------------------------------- the batch and the losses
 
 UNLISTED, NOT_ASKED = -1, -2  # in `Batch.answers`
-_OF_TEXTS = ("tokens", "token_mask", "fits", "answers")
+
+# fields with any number of rows a sample, by the field that says which sample a row belongs to
+_RAGGED = {
+    "picture_of": ("pixels", "picture_sizes"),
+    "text_of": ("tokens", "token_mask", "fits", "answers"),
+    "box_of": ("boxes", "names"),
+}
 
 
 @dataclass(slots=True)
@@ -196,17 +202,17 @@ class Batch:
         token_mask: True where `tokens` is real text.
         target_mask: True at the tokens that a model is to say itself, its end token included; the others are given to
             it (a question). None: all of them but the first.
-        picture_of: for documents with any number of pictures: which row each of `pixels` belongs to, in ascending
-            order. None: one picture a row.
-        picture_sizes: height and width in pixels of what is real in each of `pixels`, from the upper left corner; the
-            rest is padding. None: all of it.
+        picture_of: for documents: which row each of `pixels` belongs to, in ascending order. None: one picture a row.
+        picture_sizes: height and width of what is real in each of `pixels`; below and right is padding. None: all is.
         has_image, has_text: which rows have that side, in batches that mix pairs with lone pictures and lone texts (see
             `Loader`'s `sides`); the other rows hold black pixels or the tokens of "". None: every row has what is here.
-        text_of: for samples with any number of texts: which sample each row of `tokens` belongs to, in ascending order.
-            None: one text a sample.
+        text_of: which sample each row of `tokens` belongs to, in ascending order. None: one text a sample.
         fits: False at texts that are known to be wrong for their picture. None: all fit.
         answers: for each text the number of its answer in the model's list, `UNLISTED` for one that is not in it, and
             `NOT_ASKED` where the text is no question. None: no text is one.
+        boxes: (x0, y0, x1, y1) of things, as shares of the picture's width and height, in [0, 1]. None: nobody looked.
+        box_of: which sample each of `boxes` belongs to, in ascending order.
+        names: for each of `boxes` the number of its class in the model's list, `UNLISTED` for one that is not in it.
     """
 
     ids: list[str]
@@ -222,6 +228,9 @@ class Batch:
     text_of: Int[Tensor, "R"] | None = None
     fits: Bool[Tensor, "R"] | None = None
     answers: Int[Tensor, "R"] | None = None
+    boxes: Float[Tensor, "M 4"] | None = None
+    box_of: Int[Tensor, "M"] | None = None
+    names: Int[Tensor, "M"] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -234,18 +243,14 @@ class Batch:
         """The batch cut into pieces of at most `size` samples, in order."""
         starts = range(0, len(self), size)
         pieces = [self._map(lambda tensor, a=a: tensor[a : a + size], self.ids[a : a + size]) for a in starts]
-        if self.picture_of is not None and self.pixels is not None:
-            for start, piece in zip(starts, pieces):
-                own = (self.picture_of >= start) & (self.picture_of < start + size)
-                piece.pixels, piece.picture_of = self.pixels[own], self.picture_of[own] - start
-                piece.picture_sizes = None if self.picture_sizes is None else self.picture_sizes[own]
-        if self.text_of is not None:
-            for start, piece in zip(starts, pieces):
-                own = (self.text_of >= start) & (self.text_of < start + size)
-                for name in _OF_TEXTS:
+        for of, names in _RAGGED.items():
+            owner = getattr(self, of)
+            for start, piece in zip(starts, pieces if owner is not None else ()):
+                own = (owner >= start) & (owner < start + size)
+                setattr(piece, of, owner[own] - start)
+                for name in names:
                     value = getattr(self, name)
                     setattr(piece, name, None if value is None else value[own])
-                piece.text_of = self.text_of[own] - start
         return pieces
 
     def _map(self, function: Any, ids: list[str] | None = None) -> Batch:
@@ -414,9 +419,16 @@ class AnswersQuestions(Protocol):
 
 @runtime_checkable
 class DetectsObjects(Protocol):
-    """Finds things of the classes `names`, or named by these phrases, in each picture."""
+    """Finds things of the classes `names`, or of these phrases, in each picture; its own, if fixed, are `names`."""
 
     def detect(self, pictures: Sequence[Picture], names: Sequence[str]) -> list[list[Detection]]: ...
+
+
+@runtime_checkable
+class ProposesRegions(Protocol):
+    """Finds where things are, whatever they are: at most `count` boxes in each picture, the surest first."""
+
+    def propose(self, pictures: Sequence[Picture], count: int) -> list[list[Detection]]: ...
 
 
 @runtime_checkable

@@ -40,7 +40,7 @@ def test_each_picture_stands_at_its_place(seen: str, vectors: int) -> None:
     text = document(model, "a ball <image> a red cube <image>", "<image> two")
     assert text.pixels is not None
     with torch.no_grad():
-        x, wide = model.embed(text)
+        x, wide, positions = model.embed(text)
         prefix = model.prefix(text.pixels)
     assert prefix.shape == (3, vectors, 16)
     assert wide.places.sum(1).tolist() == [2 * vectors, vectors]
@@ -49,6 +49,14 @@ def test_each_picture_stands_at_its_place(seen: str, vectors: int) -> None:
         said = wide.keep[row] & ~wide.places[row]
         own = text.keep[row] & ~text.places[row]
         assert torch.equal(x[row, said], model.lm.embed(text.tokens[row : row + 1, own])[0])
+    for row, own in enumerate(wide.keep):
+        picture = wide.places[row, own]
+        steps = positions[row, own].diff()
+        if seen == "pooled":  # each vector is a token like any other
+            assert (steps == 1).all()
+        else:  # the four cells of a picture share one position
+            inside = picture[1:] & picture[:-1]
+            assert inside.sum() == 3 * picture.sum() // 4 and not steps[inside].any() and (steps[~inside] == 1).all()
 
 
 def test_pooled_is_one_linear_map_of_the_pooled_picture() -> None:
@@ -67,8 +75,9 @@ def test_a_grid_wider_than_the_pooled_picture_fits() -> None:
 def test_text_without_pictures_is_read_as_the_language_model_reads_it() -> None:
     model = new()
     text = document(model, "a red cube")._replace(pixels=None)
-    x, same = model.embed(text)
+    x, same, positions = model.embed(text)
     assert same is text and torch.equal(x, model.lm.embed(text.tokens))
+    assert torch.equal(positions[0], torch.arange(text.tokens.shape[1]))
 
 
 def test_presets_build(tmp_path: Path) -> None:

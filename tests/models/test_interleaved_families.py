@@ -77,8 +77,8 @@ def batch_of(dataset, model: Model, size: int, texts: str) -> Batch:
 def states(model: Model, text: Interleaved) -> tuple[Tensor, Interleaved]:
     """The last hidden states of a text without a cache, and the text as the language model sees it."""
     if isinstance(model, Frozen):
-        x, text = model.embed(text)
-        return model.lm(x), text
+        x, text, positions = model.embed(text)
+        return model.lm(x, positions=positions), text
     return language(model)(language(model).embed(text.tokens), before=model.looking(text)), text
 
 

@@ -88,6 +88,7 @@ def test_geometry_equals_hugging_faces_processor() -> None:
         ImageConfig(size=224, short_side=256, mean=IMAGENET_MEAN, std=IMAGENET_STD, interpolation="bilinear"),
         ImageConfig(size=64, resize="squash"),
         ImageConfig(size=64, resize="pad", interpolation="lanczos"),
+        ImageConfig(size=64, resize="keep", long_side=100, multiple=16),
     ],
 )
 def test_save_and_load(config: ImageConfig, tmp_path: Path) -> None:
@@ -111,6 +112,8 @@ def test_fingerprint_sees_every_field() -> None:
 def test_foreign_configs() -> None:
     vit = {"size": {"height": 384, "width": 384}, "resample": 2, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     assert from_hf(vit) == ImageConfig(384, "squash", "bilinear", None, (0.5,) * 3, (0.5,) * 3)
+    vilt = vit | {"size": {"shortest_edge": 384}, "size_divisor": 32}
+    assert from_hf(vilt) == ImageConfig(384, "keep", "bilinear", None, (0.5,) * 3, (0.5,) * 3, 639, 32)
     old_clip = {"size": 224, "do_center_crop": True, "crop_size": 224, "resample": 3, "do_normalize": False}
     assert from_hf(old_clip) == ImageConfig(224, "crop", "bicubic", None, (0.0,) * 3, (1.0,) * 3)
 

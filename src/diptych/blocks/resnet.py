@@ -69,18 +69,28 @@ class ResNet(nn.Module):
         super().__init__()
         self.stem = ConvNorm(channels, stem_width, 7, stride=2, activation="relu")
         kind = BasicBlock if block == "basic" else BottleneckBlock
-        inputs, stages = stem_width, []
+        inputs, stages, widths = stem_width, [], []
         for stage, depth in enumerate(depths):
             width, blocks = stem_width * 2**stage, []
             for position in range(depth):
                 blocks.append(kind(inputs, width, stride=2 if stage > 0 and position == 0 else 1))
                 inputs = width * kind.expansion
             stages.append(nn.Sequential(*blocks))
+            widths.append(inputs)
         self.stages = nn.Sequential(*stages)
+        self.widths = widths  # of the maps of all stages
         self.width = inputs
 
     def forward(self, pixels: Float[Tensor, "B C H W"]) -> MapOutput:
         """The map is H/32 x W/32 with four stages; the pooled vector is its average."""
-        x = F.max_pool2d(self.stem(pixels), 3, stride=2, padding=1)
-        x = self.stages(x)
+        x = self.maps(pixels)[-1]
         return MapOutput(x.mean(dim=(2, 3)), x)
+
+    def maps(self, pixels: Float[Tensor, "B C H W"]) -> list[Float[Tensor, "B D2 H2 W2"]]:
+        """The maps behind each stage: H/4 x W/4, H/8 x W/8, ..."""
+        x = F.max_pool2d(self.stem(pixels), 3, stride=2, padding=1)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from diptych import api, pocket
+from diptych import fitting, pocket
 from diptych.config import as_dict
 from diptych.data import Dataset, image_source, open_dataset
 from diptych.data.curate import CurationReport, curate
@@ -114,7 +114,7 @@ def _pretrained(
             },
         )
         run = out / f"lit-{kind}"
-        trained = api.train(settings, part, run)
+        trained = fitting.train(settings, part, run)
         about = f"image tower locked, text tower from scratch, {len(part):,} {kind} pairs"
         found[f"lit, {kind}"] = _judged(about, trained.model, held_out, device, say, f"lit, {kind}", run)
     return found
@@ -132,7 +132,7 @@ def _from_scratch(
             "loader": {"held_out": 0.0, "seed": seed},
         },
     )
-    trained = api.train(settings, part, out / "clip-curated")
+    trained = fitting.train(settings, part, out / "clip-curated")
     about = f"both towers from scratch, {len(part):,} curated pairs"
     name = "clip, curated"
     return {name: _judged(about, trained.model, held_out, device, say, name, out / "clip-curated")}

@@ -16,7 +16,7 @@ from diptych.cli.options import Json
 from diptych.types import InputError
 
 if TYPE_CHECKING:
-    from diptych.api import Trained
+    from diptych.fitting import Trained
 
 
 def train(
@@ -56,7 +56,7 @@ def train(
         no_resume: Refuse a folder that holds a run instead of going on with that run.
         dry_run: Print the resolved settings and train nothing.
     """
-    from diptych import api, recipes
+    from diptych import fitting, recipes
     from diptych.config import as_dict, read_file
     from diptych.data import open_dataset
 
@@ -81,7 +81,7 @@ def train(
     speaks = terminal.speaks()
     with terminal.Working() as working:
         dataset = open_dataset(data, working.of("importing") if speaks else None)
-        trained = api.train(
+        trained = fitting.train(
             recipe,
             dataset,
             out.expanduser(),

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from diptych.data.store import Dataset, image_source
-from diptych.images import BadImage
-from diptych.types import Batch, InputError, Message, Processor, Rejected, Sample
+from diptych.images import BadImage, size_of
+from diptych.types import Batch, InputError, Message, Object, Processor, Rejected, Sample
 
 ROWS_PER_TASK = 16  # what one thread takes at a time
 BATCHES_AHEAD = 2  # prepared while the model works; bounds the memory
@@ -58,6 +58,10 @@ class _Item(NamedTuple):
     wrong: tuple[str, ...] = ()  # texts that do not fit the picture
     document: tuple[Message, ...] = ()  # stands in for text and prompt
     pictures: tuple[Any, ...] = ()  # of the document, decoded
+    objects: tuple[tuple[int, int], list[Object]] = (
+        (0, 0),
+        [],
+    )  # sides of the picture as it lies there, and its things
 
 
 class _Pictures:
@@ -125,6 +129,8 @@ class Loader:
             that its pictures and its text of "both" make.
         wrong: texts known not to fit (`Sample.negatives`) that a row gets at most, beside its own (see `Batch.fits`);
             of each kind one is as likely as of another. Not with documents.
+        objects: whether the things in each picture come with it (see `Batch.boxes`); a picture without is one in which
+            there is nothing. Not with documents.
         turns: questions in a row, one after the other, where a sample has so many; documents have their own.
         augment: let the processor change pictures at random (`collate(..., augment=True, generator=...)`).
 
@@ -149,6 +155,7 @@ class Loader:
         texts: Texts = "captions",
         turns: int = 1,
         wrong: int = 0,
+        objects: bool = False,
         augment: bool = False,
     ) -> None:
         rank, world_size = part
@@ -174,6 +181,7 @@ class Loader:
         self.texts = None if sides == "images" else texts
         self.turns = turns
         self.wrong = wrong
+        self.objects = objects
         self.either = sides == "either"
         self.lone_texts = sides in ("captioned", "either")
         self.augment = augment
@@ -228,13 +236,15 @@ class Loader:
             fields |= FIELDS[self.texts]
         if self.wrong:
             fields |= {"negatives"}
+        if self.objects:
+            fields |= {"objects"}
         samples = self.dataset.take(rows[cut : cut + ROWS_PER_TASK], fields)
         return [self._item(sample, at, pictures, epoch) for at, sample in enumerate(samples, cut)]
 
     def _item(self, sample: Sample, at: int, pictures: _Pictures, epoch: int) -> _Item | Rejected:
         if self.texts == "documents":
             return self._document(sample, at, epoch)
-        features = None
+        features, size = None, (0, 0)
         image = self._decodes and not (self.lone_texts and not sample.images)
         prompt, text, more = self._text(sample, epoch)
         if text is None and self.texts is not None and not self.either:
@@ -242,7 +252,10 @@ class Loader:
             return Rejected(sample.id, reason, detail)
         if image:
             try:
-                pictures.put(at, self.processor.decode_image(image_source(sample)))
+                source = image_source(sample)
+                pictures.put(at, self.processor.decode_image(source))
+                if self.objects:
+                    size = size_of(source)
             except BadImage as error:
                 return Rejected(sample.id, error.reason, error.detail)
         elif self.images and self.image_features is not None:
@@ -252,7 +265,8 @@ class Loader:
                 return Rejected(sample.id, "image feature missing", "no feature was given for this id")
         if not image and text is None:
             return Rejected(sample.id, "image and caption missing", "the sample has neither")
-        return _Item(sample.id, at, image, text, prompt, more, features, self._wrong(sample, epoch))
+        item = _Item(sample.id, at, image, text, prompt, more, features, self._wrong(sample, epoch))
+        return item._replace(objects=(size, sample.objects)) if self.objects else item
 
     def _wrong(self, sample: Sample, epoch: int) -> tuple[str, ...]:
         """Some of its wrong texts, all different."""
@@ -336,6 +350,8 @@ class Loader:
                     options["more"] = [item.more for item in items]
             if texts is not None and self.wrong:
                 options["wrong"] = [item.wrong for item in items]
+        if self.objects and images is not None:
+            options["objects"] = [item.objects for item in items]
         if self.augment and images is not None:
             seed = np.random.SeedSequence([self.seed, epoch, index, self.rank]).generate_state(1, np.uint64)[0]
             options |= {"augment": True, "generator": torch.Generator().manual_seed(int(seed >> 1))}

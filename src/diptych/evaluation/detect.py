@@ -16,10 +16,11 @@ from diptych.evaluation.metrics.detection import average_precision
 from diptych.evaluation.metrics.detection_intervals import average_precision_intervals, match_detections
 from diptych.evaluation.metrics.intervals import share_interval
 from diptych.evaluation.metrics.referring import box_iou
-from diptych.types import Detection, InputError, Object, Rejected, Sample
+from diptych.types import Detection, InputError, Object, ProposesRegions, Rejected, Sample
 
 HIT = 0.5  # IoU from which a box meets another
 NO_NUMBER = "box or score is no number"
+PROPOSED = 20  # boxes of a picture, the surest, among which each thing is looked for
 SHOWN = 10  # detections of a picture, the surest, that a person is shown
 
 Corners = tuple[float, float, float, float]
@@ -39,7 +40,9 @@ def evaluate_detect(
     "detect/ap", "ap50", "ap75" and "ap[CLASS]" are COCO's, with intervals over pictures. "detect/referring@0.5" is the
     share of expressions whose surest box meets the true one with an IoU of at least one half. As in COCO, a picture
     without objects is one in which there is nothing to be found; crowds need not be found, and what is found in them
-    does not count; stuff is left out. Chance is not defined.
+    does not count; stuff is left out. "detect/recall@20", of a model that proposes regions, is the share of things that
+    one of 20 boxes of their picture meets, whatever they are. A model of fixed classes (`names`) is asked for no
+    expressions but those. Chance is not defined.
 
     Raises:
         InputError: the model cannot detect, no sample has objects with boxes, or no picture can be read.
@@ -72,6 +75,10 @@ def evaluate_detect(
         value = Values.of([case.row for case, _ in cases], [unit for _, unit in cases], hits)
         values["detect/referring@0.5"] = value
         estimates["detect/referring@0.5"] = share_interval(value.numbers, rng, value.rows)
+    if isinstance(model, ProposesRegions):
+        value = _proposed(model, dataset, samples, kept, batch_size, device)
+        values[f"detect/recall@{PROPOSED}"] = value
+        estimates[f"detect/recall@{PROPOSED}"] = share_interval(value.numbers, rng, value.rows)
     pictures = [_case(row, samples[row], some) for row, some in zip(kept, found)]
     score = average_precision(truth, results)
     ids = [number(id) for id in dataset.select(kept).ids]
@@ -144,8 +151,28 @@ def _countable(thing: Object) -> bool:
     return thing.box is not None and thing.kind == "thing"
 
 
+def _there(sample: Sample) -> list[tuple[str, Corners]]:
+    """Class and box of each thing that is to be found."""
+    return [(thing.name, thing.box) for thing in sample.objects if thing.box is not None and _countable(thing)]
+
+
 def _finite(found: Sequence[Detection]) -> bool:
     return all(np.isfinite([one.score, *one.box]).all() for one in found)
+
+
+def _proposed(
+    model: Any, dataset: Dataset, samples: Sequence[Sample], rows: Sequence[int], batch_size: int, device: str
+) -> Values:
+    """Of each thing whether one of the boxes that the model proposes meets it."""
+    from diptych.tasks.detect import propose
+
+    found = propose(model, dataset.select(rows), PROPOSED, batch_size=batch_size, device=device)
+    met = [
+        (rows[i], unit, any(box_iou([one.box], [box])[0] >= HIT for one in boxes))
+        for i, boxes in zip(found.kept, found.found)
+        for unit, (_, box) in enumerate(_there(samples[rows[i]]))
+    ]
+    return Values.of(*zip(*met))
 
 
 def _refer(
@@ -160,6 +187,8 @@ def _refer(
     by_phrase: dict[str, list[tuple[int, int, Corners]]] = {}
     for row in rows:
         for unit, (phrase, box) in enumerate(_expressions(samples[row])):
+            if phrase not in getattr(model, "names", (phrase,)):
+                continue
             by_phrase.setdefault(phrase, []).append((row, unit, box))
     cases, rejected = [], list[Rejected]()
     for phrase, some in by_phrase.items():
@@ -191,7 +220,7 @@ def _expressions(sample: Sample) -> list[tuple[str, Corners]]:
 
 def _case(row: int, sample: Sample, found: Sequence[Detection]) -> Case | None:
     """The share of the picture's things that some detection of their class meets; None where there are none."""
-    there = [(thing.name, thing.box) for thing in sample.objects if thing.box is not None and _countable(thing)]
+    there = _there(sample)
     if not there:
         return None
     found = sorted(found, key=lambda one: -one.score)[:SHOWN]

@@ -100,8 +100,8 @@ def hidden_of(row: int, sample: Sample) -> list[Hidden]:
     for caption in sample.captions:
         for match in _WORD.finditer(caption):
             word = match[0].lower()
-            means = _means(word)
-            if means in names or means in attributes:
+            means = next((one for one in (_means(word), word.removesuffix("s")) if one in names | attributes), None)
+            if means is not None:
                 kind = _KIND.get(means, "thing" if means in names else "attribute")
                 text = caption[: match.start()] + MASK + caption[match.end() :]
                 found.append(Hidden(row, len(found), text, word, kind))

@@ -30,6 +30,7 @@ FAMILIES: dict[str, str] = {
     "vilt": "diptych.models.vilt:ViLT",
     "flava": "diptych.models.flava:FLAVA",
     "dvae": "diptych.models.dvae:DVAE",
+    "fcos": "diptych.models.fcos:FCOS",
     "asif": "diptych.models.asif:ASIF",
 }
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from diptych.config import strict
 from diptych.models import speaking
 from diptych.models.dual_encoder import seeded
-from diptych.models.interleaved import Interleaved, read_batch, read_prompts, widened
+from diptych.models.interleaved import Interleaved, positions, read_batch, read_prompts, widened
 from diptych.models.letters import Letter, check_letter, grid_of, start
 from diptych.objectives.language import next_token, next_token_chance
 from diptych.processing import ImageConfig, ImageProcessor, Normalize, PairProcessor
@@ -85,7 +85,7 @@ class Frozen(nn.Module):
 
     Config = FrozenConfig
     PRESETS = PRESETS
-    VERSION = 3
+    VERSION = 4
     takes_several = True
 
     caption = speaking.caption
@@ -141,20 +141,24 @@ class Frozen(nn.Module):
             vectors = vectors + self.cell_positions
         return vectors
 
-    def embed(self, text: Interleaved) -> tuple[Float[Tensor, "B S D"], Interleaved]:
-        """What the language model reads: tokens, and each picture's vectors at its place; and the text spread so."""
+    def embed(self, text: Interleaved) -> tuple[Float[Tensor, "B S D"], Interleaved, Int[Tensor, "B S"]]:
+        """What the language model reads: tokens, each picture's vectors at its place; the text spread so; positions.
+
+        The cells of a picture share a position: what tells them apart is their own vector of their place.
+        """
+        shared = self.vectors if self.config.seen == "grid" else 1
         if text.pixels is None:
-            return self.lm.embed(text.tokens), text
+            return self.lm.embed(text.tokens), text, positions(text, shared)
         prefix = self.prefix(text.pixels)
         text = widened(text, prefix.shape[1])
         x = self.lm.embed(text.tokens.masked_fill(text.places, 0))
         x = x.masked_scatter(text.places[..., None], prefix.to(x.dtype))
-        return x, text
+        return x, text, positions(text, shared)
 
     def forward(self, batch: Batch) -> Losses:
         assert self.processor is not None
-        x, text = self.embed(read_batch(batch, place(self.processor.text)))
-        loss = next_token(self.lm(x), self.lm.head_weight(), text.tokens, text.said)
+        x, text, places = self.embed(read_batch(batch, place(self.processor.text)))
+        loss = next_token(self.lm(x, positions=places), self.lm.head_weight(), text.tokens, text.said)
         if text.pixels is None:  # over a locked model nothing that trains was used, but every step has a gradient
             loss = loss + 0 * self.to_prefix.weight.sum()
         chance = {"loss/lm": next_token_chance(self.lm.vocab_size)}
@@ -163,5 +167,5 @@ class Frozen(nn.Module):
     @torch.no_grad()
     def read(self, pictures: Sequence[Sequence[speaking.Picture]], prompts: Sequence[Sequence[int]]) -> Prompted:
         """See `speaking`. A prompt may have places of its own for its pictures."""
-        x, text = self.embed(read_prompts(self, pictures, prompts))
-        return Prompted(self.lm, x, text.keep)
+        x, text, places = self.embed(read_prompts(self, pictures, prompts))
+        return Prompted(self.lm, x, text.keep, positions=places)

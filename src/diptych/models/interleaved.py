@@ -83,3 +83,12 @@ def widened(text: Interleaved, width: int) -> Interleaved:
         return wide
 
     return Interleaved(spread(text.tokens), keep, spread(text.said), spread(text.places), text.pixels)
+
+
+def positions(text: Interleaved, width: int) -> Int[Tensor, "B T"]:
+    """The position of each token of a `widened` text, where all `width` vectors of a picture share one.
+
+    So words are as near to the last cell as to the first, and a picture is one step in a text, wherever it stands.
+    """
+    later = text.places & ((text.places.cumsum(dim=1) - 1) % width != 0)
+    return ((text.keep & ~later).cumsum(dim=1) - 1).clamp(min=0)

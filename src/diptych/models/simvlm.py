@@ -242,7 +242,8 @@ class SimVLM(nn.Module):
         looked_at = Projected(self.decoder.layers, memory, there)
         first = keep[:, :given].sum(dim=1) - 1
         tokens, keep = (torch.cat([rows[:, :1], rows[:, given:]], dim=1) for rows in (tokens, keep))
-        return Prompted(self.decoder, self.decoder.embed(tokens), keep, memory=looked_at, first=first)
+        positions = (keep.cumsum(dim=1) - 1).clamp(min=0) + first[:, None]
+        return Prompted(self.decoder, self.decoder.embed(tokens), keep, memory=looked_at, positions=positions)
 
 
 def prefix_lengths(

@@ -86,6 +86,20 @@ class ImageProcessor:
             picture = decode(source, target=shortest)
         return np.asarray(self._square(picture, shortest), dtype=np.uint8)
 
+    def shown(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """The part (x0, y0, x1, y1) of a picture of these sides, in its pixels, that becomes the model's picture.
+
+        With "pad" it reaches beyond the picture. Half a pixel of the model's may be lost in rounding.
+        """
+        if self.config.resize in ("squash", "keep"):
+            return 0.0, 0.0, float(width), float(height)
+        if self.config.resize == "pad":
+            side: float = max(width, height)
+        else:
+            side = min(width, height) * self.config.size / (self.config.short_side or self.config.size)
+        left, top = (width - side) / 2, (height - side) / 2
+        return left, top, left + side, top + side
+
     def _only_cut(self, pixels: NDArray[np.uint8], shortest: int) -> bool:
         """Whether the middle of the picture is the square that `_square` would make of it."""
         height, width = pixels.shape[:2]
@@ -147,7 +161,12 @@ def to_hf(config: ImageConfig) -> dict[str, Any]:
     """`preprocessor_config.json` of a `CLIPImageProcessor` that does the same ("pad" is known to us only)."""
     crop = config.resize == "crop"
     square = {"height": config.size, "width": config.size}
-    return {
+    if config.resize == "keep":  # ViLT's; its long side is a rule there (see `from_hf`)
+        sides = {"shortest_edge": config.size, "longest_edge": config.long_side}
+        kept = {"image_processor_type": "ViltImageProcessor", "size": sides, "size_divisor": config.multiple}
+    else:
+        kept = {}
+    words = {
         "image_processor_type": "CLIPImageProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
@@ -162,6 +181,7 @@ def to_hf(config: ImageConfig) -> dict[str, Any]:
         "image_std": list(config.std),
         "diptych_resize": config.resize,
     }
+    return words | kept
 
 
 def from_hf(data: Mapping[str, Any], source: str = "preprocessor_config.json") -> ImageConfig:
@@ -177,16 +197,23 @@ def from_hf(data: Mapping[str, Any], source: str = "preprocessor_config.json") -
     names = {int(value): name for name, value in _RESAMPLING.items()}
     if resample not in names:
         raise InputError(f"{source}: resample: expected a number from 0 to 5, got {resample!r}")
+    resize = data.get("diptych_resize", "squash" if squash else "crop")
+    kept: dict[str, Any] = {}
+    if "size_divisor" in data:  # ViLT's
+        resize = "keep"
+        longest = edge.get("longest_edge") if isinstance(edge, Mapping) else None
+        kept = {"long_side": longest or int(1333 / 800 * size), "multiple": data["size_divisor"]}
     normalised = data.get("do_normalize", True)
     mean = _channels(data.get("image_mean", CLIP_MEAN), source, "image_mean") if normalised else (0.0, 0.0, 0.0)
     std = _channels(data.get("image_std", CLIP_STD), source, "image_std") if normalised else (1.0, 1.0, 1.0)
     return ImageConfig(
         size=size,
-        resize=data.get("diptych_resize", "squash" if squash else "crop"),
+        resize=resize,
         interpolation=names[resample],
         short_side=whole if whole > size and not squash else None,
         mean=mean,
         std=std,
+        **kept,
     )
 
 

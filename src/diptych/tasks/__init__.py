@@ -10,7 +10,7 @@ from diptych.tasks.classify import (
     classify,
     classify_readable_images,
 )
-from diptych.tasks.detect import Detected, detect
+from diptych.tasks.detect import Detected, detect, propose
 from diptych.tasks.draw import draw
 from diptych.tasks.embed import (
     Embedded,
@@ -50,6 +50,7 @@ __all__ = [
     "fill",
     "image_features",
     "match",
+    "propose",
     "retrieve",
     "segment",
     "stream_images",

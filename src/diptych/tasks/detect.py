@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from diptych.machine import Precision
 from diptych.tasks.reading import Pictures, Progress, as_they_are
 from diptych.tasks.running import ask_each, lacks
-from diptych.types import Detection, DetectsObjects, InputError, Rejected
+from diptych.types import Detection, DetectsObjects, InputError, ProposesRegions, Rejected
 
 WHO = "a model with a `detect` method (`diptych.types.DetectsObjects`)"
 
@@ -45,6 +45,38 @@ def detect(
             model,
             images,
             lambda read: model.detect(read.pictures, names),
+            as_they_are,
+            batch_size=batch_size,
+            device=device,
+            precision=precision,
+            progress=progress,
+        )
+    )
+
+
+def propose(
+    model: Any,
+    images: Pictures,
+    count: int = 20,
+    *,
+    batch_size: int = 16,
+    device: str = "auto",
+    precision: Precision = "auto",
+    progress: Progress | None = None,
+) -> Detected:
+    """Where things are in each picture, whatever they are: `count` boxes at most, the surest first, without a name.
+
+    Raises `InputError` for a model that proposes no regions.
+    """
+    if not isinstance(model, ProposesRegions):
+        raise lacks(model, "propose regions", "a model with a `propose` method (`diptych.types.ProposesRegions`)")
+    if count < 1:
+        raise InputError(f"count: expected 1 or more, got {count}")
+    return Detected(
+        *ask_each(
+            model,
+            images,
+            lambda read: model.propose(read.pictures, count),
             as_they_are,
             batch_size=batch_size,
             device=device,

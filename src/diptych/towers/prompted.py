@@ -69,7 +69,7 @@ class Prompted:
         mask: True where a position of the prompt may look; None is the causal mask. `keep` is joined to it.
         before: called before each layer.
         memory: for a model whose layers have a `cross` module.
-        first: position of each row's first token, where something that is not in `x` comes before it; 0 if None.
+        positions: of each token of the prompts; kept tokens are counted if None.
     """
 
     def __init__(
@@ -81,19 +81,20 @@ class Prompted:
         mask: Bool[Tensor, "#B 1 S S"] | None = None,
         before: Between | None = None,
         memory: Memory | None = None,
-        first: Int[Tensor, "B"] | None = None,
+        positions: Int[Tensor, "B S"] | None = None,
     ) -> None:
         self.lm, self.before, self.memory = lm, before, memory
         self.keep = keep
         self.whole = bool(keep.all())  # nothing is padded, so that no mask is needed for single tokens
-        start = keep.new_zeros(len(keep), dtype=torch.long) if first is None else first
-        self.written = keep.sum(dim=1) + start  # the next position of each row
+        if positions is None:
+            positions = (keep.cumsum(dim=1) - 1).clamp(min=0)
+        last = keep.shape[1] - 1 - keep.flip(1).int().argmax(dim=1)
+        self.written = positions.gather(1, last[:, None])[:, 0] + 1  # the next position of each row
         self.cache = lm.new_cache(2 * x.shape[1] + 32)
         if not self.whole:
             mask = (masks.causal(x.shape[1], x.device) if mask is None else mask) & masks.padding(keep)
-        hidden = self._read(x, mask, (keep.cumsum(dim=1) - 1).clamp(min=0) + start[:, None])
+        hidden = self._read(x, mask, positions)
         self.prompt: tuple[Float[Tensor, "R S D"], Bool[Tensor, "R S"]] | None = (hidden, keep)
-        last = keep.shape[1] - 1 - keep.flip(1).int().argmax(dim=1)
         self.hidden: Float[Tensor, "R D"] = hidden[torch.arange(len(hidden), device=hidden.device), last]
 
     def logits(self) -> Float[Tensor, "R V"]:
