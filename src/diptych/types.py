@@ -447,16 +447,11 @@ class DrawsPictures(Protocol):
 
 @runtime_checkable
 class HasFrozenImageTower(Protocol):
-    """The image tower never changes, so that its features can be computed once and cached (LiT, ASIF).
-
-    `embed_image_features` finishes the work of `encode_image` from those features.
-    """
+    """The image tower never changes, so that its features can be computed once and cached."""
 
     processor: Processor
 
     def image_features(self, pixels: Shaped[Tensor, "B C H W"]) -> Float[Tensor, "B D"]: ...
-
-    def embed_image_features(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B D2"]: ...
 
     def image_tower_fingerprint(self) -> str: ...
 

@@ -8,30 +8,44 @@ import pytest
 import torch
 
 import diptych
-from diptych import models
+from diptych import models, tasks
 from diptych.data.loader import Loader
 from diptych.models import fusion
+from diptych.models.fcos import FCOS, FCOSConfig
 from diptych.models.flava import FLAVA, FLAVAConfig
+from diptych.models.region_reader import RegionsConfig, hidden_regions
 from diptych.models.vilbert import ViLBERT, ViLBERTConfig
 from diptych.models.vilt import ViLT, ViLTConfig
 from diptych.models.visualbert import VisualBERT, VisualBERTConfig
 from diptych.processing import ImageConfig
 from diptych.towers import ResNetConfig
-from diptych.types import NOT_ASKED, UNLISTED, AnswersQuestions, DualEncoder, FillsWords, InputError, MatchesPairs
+from diptych.towers.detector import DetectorConfig
+from diptych.towers.regions import Regions
+from diptych.types import (
+    NOT_ASKED,
+    UNLISTED,
+    AnswersQuestions,
+    DualEncoder,
+    FillsWords,
+    HasFrozenImageTower,
+    InputError,
+    MatchesPairs,
+)
 
 TOWER = ResNetConfig(depths=(1, 1), stem_width=16, block="basic")
+REGIONS = RegionsConfig(vision=TOWER)
 IMAGE = ImageConfig(size=32)
 FAMILIES = {
     "visualbert": (
         VisualBERT,
         VisualBERTConfig(
-            vision=TOWER, vocab_size=400, context_length=64, width=32, layers=2, heads=4, dropout=0.0, image=IMAGE
+            regions=REGIONS, vocab_size=400, context_length=64, width=32, layers=2, heads=4, dropout=0.0, image=IMAGE
         ),
     ),
     "vilbert": (
         ViLBERT,
         ViLBERTConfig(
-            vision=TOWER,
+            regions=REGIONS,
             vocab_size=400,
             context_length=64,
             width=32,
@@ -66,6 +80,7 @@ FAMILIES = {
     ),
 }
 LEARNT = {"visualbert": 150, "vilbert": 150, "vilt": 150, "flava": 350}  # steps
+DETECTOR = FCOSConfig(DetectorConfig(vision=TOWER, width=16, depth=1), image=ImageConfig(size=32, resize="squash"))
 every = pytest.mark.parametrize("name", FAMILIES)
 
 
@@ -285,6 +300,64 @@ def test_a_model_without_a_head_says_so(world, words):
     with pytest.raises(InputError, match="questions about a picture"):
         model.answer([picture], ["what is this?"])
     assert set(model(batch_of(world, model)).parts) == {"loss/mlm"}
+
+
+@pytest.mark.parametrize("name", ["visualbert", "vilbert"])
+def test_regions_of_a_detector(name, world, words, tmp_path):
+    """They are the same from the cache, never change, and ViLBERT guesses what hidden ones are."""
+    detector = FCOS.new(DETECTOR, names=["cone", "cube", "sphere"], seed=0)
+    models.save(detector, tmp_path / "detector")
+    family, config = FAMILIES[name]
+    config = dataclasses.replace(config, regions=RegionsConfig(detector_address=str(tmp_path / "detector"), count=6))
+    model = family.new(config, words[0], answers=words[1], seed=0)
+    assert isinstance(model, HasFrozenImageTower) and not isinstance(new(name, words), HasFrozenImageTower)
+    assert model.config.image == DETECTOR.image and model.config.features == 16
+    before = model.image_tower_fingerprint()
+
+    live = batch_of(world, model, texts="both")
+    kept = tasks.image_features(model, world, cache=False)
+    cached = batch_of(world, model, texts="both", image_features=kept)
+    assert cached.pixels is None
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    found = []
+    for batch in (live, cached):
+        torch.manual_seed(0)
+        losses = model(batch)
+        found.append(losses.parts)
+        assert set(losses.parts) == {
+            "loss/mlm",
+            "loss/itm",
+            "loss/vqa",
+            *(["loss/regions"] if name == "vilbert" else []),
+        }
+    for part, value in found[0].items():
+        torch.testing.assert_close(found[1][part], value, atol=1e-5, rtol=1e-4)
+    if name == "vilbert":
+        assert losses.parts["loss/regions"].item() == pytest.approx(losses.chance["loss/regions"], abs=0.05)
+    losses.total.backward()
+    optimizer.step()
+    assert model.image_tower_fingerprint() == before
+    shown = model.eval().match(pictures_of(world, model, 2), ["a red cube"] * 2)
+    models.save(model, tmp_path / "model")
+    again = models.load(tmp_path / "model")
+    assert np.array_equal(again.match(pictures_of(world, model, 2), ["a red cube"] * 2), shown)
+
+
+@torch.no_grad()
+def test_hidden_regions_are_not_seen(world, words):
+    """Nine in ten have no features, and none is part of the picture's mean."""
+    model = new("vilbert", words)
+    features = torch.randn(40, 9, model.config.features)
+    boxes = torch.rand(40, 9, 2).repeat(1, 1, 2) * torch.tensor([0.5, 0.5, 1, 1])
+    found = Regions(features, boxes, torch.ones(40, 9, dtype=torch.bool))
+    hidden = hidden_regions(found.there, 0.3)
+    torch.manual_seed(0)
+    image, _ = model.read_regions(found, hidden)
+    torch.manual_seed(0)
+    other, _ = model.read_regions(found._replace(features=features + hidden[:, :, None] * 5.0), hidden)
+    same = (image[:, 1:] == other[:, 1:]).all(dim=2)
+    assert same[~hidden].all() and 0.8 < same[hidden].float().mean() < 0.97
+    assert torch.equal(image[:, 0], other[:, 0])
 
 
 def test_flava_without_pairs_has_no_term_for_pairs(world, words):

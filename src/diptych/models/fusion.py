@@ -174,7 +174,8 @@ def rows(batch: Batch) -> Rows:
 
     Raises `InputError` for a batch without pictures or texts, or with another number of pictures a sample.
     """
-    field_of(batch, "pixels")
+    if batch.image_features is None:
+        field_of(batch, "pixels")
     some = texts(batch)
     if batch.picture_of is None:
         return some
@@ -276,28 +277,38 @@ def answered(model: Fuses, some: Rows, image: Tensor, image_mask: Tensor, found:
     found.stats["right/vqa"] = (logits.argmax(dim=1) == some.answers).float().mean()
 
 
-def read_losses(model: Any, batch: Batch) -> Losses:
+def read_losses(model: Any, batch: Batch, seen: tuple[Tensor, Tensor] | None = None) -> Losses:
     """The objective of a model that learns captions in one pass, and questions by their answers.
+
+    `seen` is what `see` gives of the batch's pictures, where that is known.
+    """
+    some = rows(batch)
+    image, there = seen or model.see(field_of(batch, "pixels"), batch.picture_sizes)
+    asked = some.answers != NOT_ASKED
+    found = Terms()
+    if not asked.all():
+        told(model, some.take(~asked), image, there, found)
+    if asked.any():
+        answered(model, some.take(asked), image, there, found)
+    return found.losses()
+
+
+def told(
+    model: Any, some: Rows, image: Tensor, there: Tensor, found: Terms
+) -> tuple[Fused, Int[Tensor, "R"], Bool[Tensor, "R"]]:
+    """Hidden words and matching of captions: (the states, the picture that each text got, whether it fits).
 
     Half of the captions get another picture; what is hidden is guessed in the others, because a wrong picture is no
     help to guess.
     """
-    some = rows(batch)
-    image, there = model.see(field_of(batch, "pixels"), batch.picture_sizes)
-    asked = some.answers != NOT_ASKED
-    found = Terms()
-    if not asked.all():
-        told = some.take(~asked)
-        given, fits = exchanged(told) if model.heads.fits is not None else (told.picture, told.fits)
-        seen, where = hide(model, told)
-        fused = model.join(seen, told.mask, image[given], there[given])
-        if model.heads.words is not None:
-            guessed(model, fused.text, told.tokens, where & fits[:, None], found)
-        if model.heads.fits is not None:
-            found.add("itm", matching(model.heads.fits(fused.pooled), fits), chance=share_entropy(fits))
-    if asked.any():
-        answered(model, some.take(asked), image, there, found)
-    return found.losses()
+    given, fits = exchanged(some) if model.heads.fits is not None else (some.picture, some.fits)
+    seen, where = hide(model, some)
+    fused = model.join(seen, some.mask, image[given], there[given])
+    if model.heads.words is not None:
+        guessed(model, fused.text, some.tokens, where & fits[:, None], found)
+    if model.heads.fits is not None:
+        found.add("itm", matching(model.heads.fits(fused.pooled), fits), chance=share_entropy(fits))
+    return fused, given, fits
 
 
 def share_entropy(fits: Bool[Tensor, "R"]) -> float:

@@ -5,7 +5,7 @@ tokens ─ word + position + type ─ norm ─ layers ─┬─ [co-attention �
 mean, regions ─ linear + linear(box) ─ norm ─────┴─ [co-attention ─ layer] x n ─── mean ───┘
 """
 
-import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -20,14 +20,14 @@ from diptych.blocks.co_attention import CoAttention
 from diptych.blocks.transformer import TransformerLayer
 from diptych.config import strict
 from diptych.models import fusion
-from diptych.models.dual_encoder import seeded
-from diptych.models.fusion import Fused, Heads, HeadsConfig
-from diptych.models.letters import grid_of
-from diptych.processing import ImageConfig, ImageProcessor, Normalize, TextProcessor
+from diptych.models.fusion import Fused, Heads, HeadsConfig, Terms
+from diptych.models.region_reader import ReadsRegions, RegionReader, RegionsConfig, hidden_regions, new
+from diptych.objectives.masked import region_kl
+from diptych.processing import ImageConfig
 from diptych.processing.fusion import FusionProcessor
-from diptych.towers import ResNetConfig, VisionConfig, build_vision, load_vision
-from diptych.towers.regions import GridRegions, Regions, placed
-from diptych.types import Batch, InputError, Losses
+from diptych.towers import ResNetConfig
+from diptych.towers.regions import Regions, placed
+from diptych.types import NOT_ASKED, Batch, InputError, Losses
 
 
 @strict
@@ -36,15 +36,14 @@ class ViLBERTConfig:
     """The defaults are the paper's (Lu et al. 2019, section 3.1) and, for the streams' sizes, its code's.
 
     Attributes:
-        vision, vision_address: as in `VisualBERTConfig`.
-        features: width of a region's features; that of the tower where there is one.
+        regions: what finds them; None: their features are given (`read_regions`).
+        features: width of a region's features; that of the tower or detector where there is one.
         layers, image_layers: of each stream; each of the image stream's has a co-attention before it, and so have as
             many of the text stream's last ones.
         between: width of co-attention and of the pooled vectors.
     """
 
-    vision: VisionConfig | None = field(default_factory=ResNetConfig)
-    vision_address: str | None = None
+    regions: RegionsConfig | None = field(default_factory=RegionsConfig)
     features: int = 2048
     vocab_size: int = 30522
     context_length: int = 512
@@ -73,7 +72,7 @@ _TINY_TOWER = ResNetConfig(depths=(1, 1), stem_width=48, block="basic")
 PRESETS: dict[str, ViLBERTConfig] = {
     # ours, for minutes on two cores
     "tiny": ViLBERTConfig(
-        vision=_TINY_TOWER,
+        regions=RegionsConfig(vision=_TINY_TOWER),
         vocab_size=2048,
         context_length=64,
         width=128,
@@ -90,11 +89,10 @@ PRESETS: dict[str, ViLBERTConfig] = {
 }
 
 
-class ViLBERT(nn.Module):
+class ViLBERT(ReadsRegions, nn.Module):
     """ViLBERT (Lu et al. 2019).
 
-    Deviation: regions are the cells of a tower's grid where the paper has a detector's; of these the class is not known
-    and not guessed.
+    Deviation: without a detector regions are the cells of a tower's grid, of which no class is known or guessed.
     """
 
     Config = ViLBERTConfig
@@ -113,9 +111,9 @@ class ViLBERT(nn.Module):
         super().__init__()
         self.config = config
         self.processor = cast(FusionProcessor, processor)
-        self.normalize = Normalize(config.image.mean, config.image.std)
         eps, dropout = config.norm_eps, config.dropout
-        self.regions = None if config.vision is None else GridRegions(build_vision(config.vision))
+        self.regions = None if config.regions is None else RegionReader(config.regions, config.image)
+        self.hide_cache()
         self.text = TextEmbedding(config.vocab_size, config.context_length, config.width, norm_eps=eps, dropout=dropout)
         self.visual_projection = nn.Linear(config.features, config.image_width)
         self.places = nn.Linear(5, config.image_width)
@@ -140,6 +138,13 @@ class ViLBERT(nn.Module):
         self.text_pooler = nn.Linear(config.width, config.between)
         self.image_pooler = nn.Linear(config.image_width, config.between)
         self.heads = Heads(config.heads_for, config.width, config.between, config.vocab_size, norm_eps=eps)
+        self.classes: nn.Module | None = None
+        if self.regions is not None and self.regions.classes:
+            width = config.image_width
+            norm = nn.LayerNorm(width, eps=eps)
+            self.classes = nn.Sequential(
+                nn.Linear(width, width), nn.GELU(), norm, nn.Linear(width, self.regions.classes)
+            )
         for name, part in self.named_children():
             if name != "regions":
                 initialise(part)
@@ -148,22 +153,8 @@ class ViLBERT(nn.Module):
     def new(
         cls, config: ViLBERTConfig, texts: Iterable[str] = (), *, answers: Sequence[str] = (), seed: int = 0
     ) -> "ViLBERT":
-        """As `VisualBERT.new`."""
-        words = TextProcessor.train(texts, config.vocab_size, config.context_length, mask=True)
-        state = None
-        if config.vision_address is not None:
-            found = load_vision(config.vision_address)
-            config = dataclasses.replace(config, vision=found.config, image=ImageConfig(**found.image))
-            state = found.state_dict
-        if config.vision is None:
-            raise InputError("vilbert: vision: expected a tower, so that pictures can be seen")
-        heads = dataclasses.replace(config.heads_for, answers=len(answers), answers_of_two=len(answers))
-        with seeded(seed):
-            width = grid_of(build_vision(config.vision), config.image.size)[1]
-            config = dataclasses.replace(config, vocab_size=words.vocab_size, heads_for=heads, features=width)
-            model = cls(config, FusionProcessor(ImageProcessor(config.image), words, answers))
-        if state is not None and model.regions is not None:
-            model.regions.tower.load_state_dict(state)
+        """See `region_reader.new`."""
+        model: ViLBERT = new(cls, config, texts, answers, seed, config.context_length)
         return model
 
     def word_embedding(self) -> Float[Tensor, "V D"]:
@@ -173,17 +164,25 @@ class ViLBERT(nn.Module):
     def see(
         self, pixels: Shaped[Tensor, "N C H W"], sizes: Int[Tensor, "N 2"] | None = None
     ) -> tuple[Float[Tensor, "N P D"], Bool[Tensor, "N P"]]:
-        """The regions of pictures as the image stream reads them. Raises `InputError` without a tower."""
-        if self.regions is None:
-            raise InputError("vilbert: expected a model with a tower; this one is given features of regions")
-        return self.read_regions(self.regions(self.normalize(pixels)))
+        """The regions of pictures as the image stream reads them. Raises `InputError` without a source."""
+        return self.read_regions(self.source()(pixels))
 
-    def read_regions(self, found: Regions) -> tuple[Float[Tensor, "N P D"], Bool[Tensor, "N P"]]:
-        """norm(W_f feature + W_b (x0, y0, x1, y1, area)), the mean of all regions, whose box is the picture, first."""
-        keep = found.there[:, :, None].to(found.features.dtype)
+    def read_regions(
+        self, found: Regions, hidden: Bool[Tensor, "N P"] | None = None
+    ) -> tuple[Float[Tensor, "N P2 D"], Bool[Tensor, "N P2"]]:
+        """norm(W_f feature + W_b (x0, y0, x1, y1, area)), the mean of all regions, whose box is the picture, first.
+
+        Of the `hidden` ones 90 % have zeros as features (section 2.2), and none is part of the mean.
+        """
+        seen = found.there if hidden is None else found.there & ~hidden
+        keep = seen[:, :, None].to(found.features.dtype)
         mean = (found.features * keep).sum(dim=1, keepdim=True) / keep.sum(dim=1, keepdim=True).clamp(min=1)
+        own = found.features
+        if hidden is not None:
+            zeroed = hidden & (torch.rand(hidden.shape).to(hidden.device) < 0.9)
+            own = own.masked_fill(zeroed[:, :, None], 0)
         whole = found.boxes.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(len(mean), 1, 4)
-        features, boxes = torch.cat([mean, found.features], dim=1), torch.cat([whole, found.boxes], dim=1)
+        features, boxes = torch.cat([mean, own], dim=1), torch.cat([whole, found.boxes], dim=1)
         x = self.dropout(self.image_norm(self.visual_projection(features) + self.places(placed(boxes))))
         return x, torch.cat([found.there.new_ones(len(mean), 1), found.there], dim=1)
 
@@ -209,5 +208,26 @@ class ViLBERT(nn.Module):
         return Fused(text, image, pooled)
 
     def forward(self, batch: Batch) -> Losses:
-        """Captions: hidden words and matching, in one pass. Questions: their answers."""
-        return fusion.read_losses(self, batch)
+        """Captions: hidden words, matching, and of a detector's regions what is hidden. Questions: their answers."""
+        some, regions = fusion.rows(batch), self.source().of(batch)
+        asked = some.answers != NOT_ASKED
+        found = Terms()
+        if not asked.all():
+            hidden = None if self.classes is None else hidden_regions(regions.there)
+            image, there = self.read_regions(regions, hidden)
+            fused, given, fits = fusion.told(self, some.take(~asked), image, there, found)
+            if self.classes is not None and hidden is not None and regions.classes is not None:
+                where = hidden[given] & fits[:, None]
+                wanted, logits = regions.classes[given][where], self.classes(fused.image[:, 1:][where])
+                found.add("regions", region_kl(logits, wanted), chance=_unknown(wanted))
+        if asked.any():
+            image, there = self.read_regions(regions)
+            fusion.answered(self, some.take(asked), image, there, found)
+        return found.losses()
+
+
+def _unknown(classes: Float[Tensor, "N K"]) -> float:
+    """`region_kl` of a model that takes all classes for equally likely."""
+    if not len(classes):
+        return 0.0
+    return math.log(classes.shape[1]) + float(torch.xlogy(classes, classes).sum(dim=1).mean())

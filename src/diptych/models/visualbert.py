@@ -6,7 +6,6 @@ regions ─ linear ─ + position 0 + type, tables of ────┘           
                     their own                                                         └─ the mask behind a question
 """
 
-import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -21,13 +20,12 @@ from diptych.blocks.bert import Pooler, TextEmbedding, initialise
 from diptych.blocks.transformer import Transformer
 from diptych.config import strict
 from diptych.models import fusion
-from diptych.models.dual_encoder import seeded
 from diptych.models.fusion import Fused, Heads, HeadsConfig, Rows
-from diptych.models.letters import grid_of
-from diptych.processing import ImageConfig, ImageProcessor, Normalize, TextProcessor
+from diptych.models.region_reader import ReadsRegions, RegionReader, RegionsConfig, new
+from diptych.processing import ImageConfig
 from diptych.processing.fusion import FusionProcessor
-from diptych.towers import ResNetConfig, VisionConfig, build_vision, load_vision
-from diptych.towers.regions import GridRegions, Regions, placed
+from diptych.towers import ResNetConfig
+from diptych.towers.regions import Regions, placed
 from diptych.types import Batch, InputError, Losses
 
 
@@ -37,16 +35,13 @@ class VisualBERTConfig:
     """The defaults are the paper's (Li et al. 2019, section 3.2): BERT-base.
 
     Attributes:
-        vision: a tower with a grid, whose cells are the regions; it trains with the rest, unless `training.groups` say
-            otherwise. None: regions are given as features (`join`), as those of a detector.
-        vision_address: where `new` takes pretrained weights of the tower from.
-        features: width of a region's features; that of the tower where there is one.
+        regions: what finds them; None: their features are given (`read_regions`).
+        features: width of a region's features; that of the tower or detector where there is one.
         boxes: whether a region's place, (x0, y0, x1, y1, area) as shares of the picture, is added by a linear map.
         vocab_size, context_length: of the tokenizer, at most; most tokens of a text.
     """
 
-    vision: VisionConfig | None = field(default_factory=ResNetConfig)
-    vision_address: str | None = None
+    regions: RegionsConfig | None = field(default_factory=RegionsConfig)
     features: int = 2048
     boxes: bool = True
     vocab_size: int = 30522
@@ -69,7 +64,7 @@ _TINY_TOWER = ResNetConfig(depths=(1, 1), stem_width=48, block="basic")
 PRESETS: dict[str, VisualBERTConfig] = {
     # ours, for minutes on two cores
     "tiny": VisualBERTConfig(
-        vision=_TINY_TOWER,
+        regions=RegionsConfig(vision=_TINY_TOWER),
         vocab_size=2048,
         context_length=64,
         width=160,
@@ -82,11 +77,12 @@ PRESETS: dict[str, VisualBERTConfig] = {
 }
 
 
-class VisualBERT(nn.Module):
+class VisualBERT(ReadsRegions, nn.Module):
     """VisualBERT (Li et al. 2019).
 
-    Deviation: regions are the cells of a tower's grid, with their places, where the paper has a detector's regions
-    without; with a caption alone it is that caption which fits or not, where the paper has a second one for that.
+    Deviation: regions are the cells of a tower's grid, unless there is a detector, and have their places, where the
+    paper has a detector's without; with a caption alone it is that caption which fits or not, where the paper has a
+    second one for that.
     """
 
     Config = VisualBERTConfig
@@ -103,9 +99,9 @@ class VisualBERT(nn.Module):
         super().__init__()
         self.config = config
         self.processor = cast(FusionProcessor, processor)
-        self.normalize = Normalize(config.image.mean, config.image.std)
         width, eps = config.width, config.norm_eps
-        self.regions = None if config.vision is None else GridRegions(build_vision(config.vision))
+        self.regions = None if config.regions is None else RegionReader(config.regions, config.image)
+        self.hide_cache()
         self.text = TextEmbedding(config.vocab_size, config.context_length, width, norm_eps=eps)
         self.visual_projection = nn.Linear(config.features, width)
         self.visual_positions = nn.Embedding(config.context_length, width)
@@ -134,25 +130,8 @@ class VisualBERT(nn.Module):
     def new(
         cls, config: VisualBERTConfig, texts: Iterable[str] = (), *, answers: Sequence[str] = (), seed: int = 0
     ) -> "VisualBERT":
-        """Fresh weights drawn from `seed`, a tokenizer learnt from `texts`, and `answers` as its list.
-
-        The tower has the weights at its address, where there is one. Raises `InputError`, and `WeightsUnavailable`.
-        """
-        words = TextProcessor.train(texts, config.vocab_size, config.context_length - 1, mask=True)  # room for a mask
-        state = None
-        if config.vision_address is not None:
-            found = load_vision(config.vision_address)
-            config = dataclasses.replace(config, vision=found.config, image=ImageConfig(**found.image))
-            state = found.state_dict
-        if config.vision is None:
-            raise InputError("visualbert: vision: expected a tower, so that pictures can be seen")
-        heads = dataclasses.replace(config.heads_for, answers=len(answers), answers_of_two=len(answers))
-        with seeded(seed):
-            width = grid_of(build_vision(config.vision), config.image.size)[1]
-            config = dataclasses.replace(config, vocab_size=words.vocab_size, heads_for=heads, features=width)
-            model = cls(config, FusionProcessor(ImageProcessor(config.image), words, answers))
-        if state is not None and model.regions is not None:
-            model.regions.tower.load_state_dict(state)
+        """See `region_reader.new`; a text leaves room for the mask behind a question."""
+        model: VisualBERT = new(cls, config, texts, answers, seed, config.context_length - 1)
         return model
 
     def word_embedding(self) -> Float[Tensor, "V D"]:
@@ -162,10 +141,8 @@ class VisualBERT(nn.Module):
     def see(
         self, pixels: Shaped[Tensor, "N C H W"], sizes: Int[Tensor, "N 2"] | None = None
     ) -> tuple[Float[Tensor, "N P D"], Bool[Tensor, "N P"]]:
-        """The regions of pictures as BERT reads them, their type excepted. Raises `InputError` without a tower."""
-        if self.regions is None:
-            raise InputError("visualbert: expected a model with a tower; this one is given features of regions")
-        found: Regions = self.regions(self.normalize(pixels))
+        """The regions of pictures as BERT reads them, their type excepted. Raises `InputError` without a source."""
+        found = self.source()(pixels)
         return self.read_regions(found), found.there
 
     def read_regions(self, found: Regions) -> Float[Tensor, "N P D"]:
@@ -212,4 +189,5 @@ class VisualBERT(nn.Module):
 
     def forward(self, batch: Batch) -> Losses:
         """Captions: hidden words and matching, in one pass. Questions: their answers."""
-        return fusion.read_losses(self, batch)
+        found = self.source().of(batch)
+        return fusion.read_losses(self, batch, (self.read_regions(found), found.there))

@@ -58,7 +58,7 @@ def save_hf(model: VisualBERT, to: str | Path) -> Path:
     That is a tower, places of regions, and a list of answers.
     """
     config, heads = model.config, model.config.heads_for
-    if config.vision is not None or config.boxes or heads.answers or heads.answers_of_two:
+    if config.regions is not None or config.boxes or heads.answers or heads.answers_of_two:
         raise InputError("visualbert: transformers has no place for a tower, boxes of regions or a list of answers")
     if heads.words != heads.fits:
         raise InputError("visualbert: transformers has the heads of hidden words and of matching together")
@@ -97,7 +97,7 @@ def _config(raw: Mapping[str, Any], state: Mapping[str, Tensor], folder: Path) -
         raise InputError(f"{folder / 'config.json'}: bypass_transformer: expected false")
     width = raw.get("hidden_size", 768)
     return VisualBERTConfig(
-        vision=None,
+        regions=None,
         features=raw.get("visual_embedding_dim", 512),
         boxes=False,
         vocab_size=raw.get("vocab_size", 30522),

@@ -120,6 +120,24 @@ class Detector(nn.Module):
         return Regions(pooled_inside(found.map.float(), boxes), boxes, there, classes)
 
 
+class DetectedRegions(nn.Module):
+    """The surest regions of a trained detector, which stays as it is."""
+
+    def __init__(self, config: DetectorConfig, count: int) -> None:
+        super().__init__()
+        self.detector = Detector(config).requires_grad_(False)
+        self.count = count
+        self.eval()
+
+    def train(self, mode: bool = True) -> "DetectedRegions":
+        """Its batch norms keep their averages."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, pixels: Float[Tensor, "N C H W"]) -> Regions:
+        return self.detector.regions(self.detector(pixels), self.count)
+
+
 def _head(width: int, depth: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for _ in range(depth):

@@ -54,3 +54,22 @@ def placed(boxes: Float[Tensor, "N P 4"]) -> Float[Tensor, "N P 5"]:
     """(x0, y0, x1, y1, area), as ViLBERT tells a region's place (Lu et al. 2019, section 3.1)."""
     area = (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
     return torch.cat([boxes, area[..., None]], dim=-1)
+
+
+def packed(found: Regions) -> Float[Tensor, "N D"]:
+    """Everything about each picture's regions in one row of float32, as it can be kept. Grids have no `classes`."""
+    there = found.there[:, :, None].float()
+    classes = [] if found.classes is None else [found.classes.float()]
+    return torch.cat([there, found.boxes.float(), *classes, found.features.float()], dim=2).flatten(1)
+
+
+def unpacked(rows: Float[Tensor, "N D"], count: int, classes: int) -> Regions:
+    """What was `packed`: `count` regions a picture, told apart by so many classes."""
+    parts = rows.reshape(len(rows), count, -1)
+    there, boxes, names, features = (
+        parts[..., 0],
+        parts[..., 1:5],
+        parts[..., 5 : 5 + classes],
+        parts[..., 5 + classes :],
+    )
+    return Regions(features, boxes, there > 0.5, names if classes else None)
