@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from diptych import data, models, tasks
+from diptych.capabilities import DualEncoder
 from diptych.data import Dataset, ExportReport, ImportReport
 from diptych.data.curate import CurationReport, Plan, read_plan
 from diptych.data.curate import curate as run_curation
@@ -28,10 +29,7 @@ from diptych.evaluation.zero_shot import ZeroShotResult, evaluate_zero_shot
 from diptych.models.folder import model_folder
 from diptych.search.build import Built, model_fingerprint
 from diptych.search.build import build_index as build
-from diptych.types import (
-    DualEncoder,
-    InputError,
-)
+from diptych.types import InputError
 
 if TYPE_CHECKING:
     from diptych.evaluation.health.run import Health

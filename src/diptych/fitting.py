@@ -7,6 +7,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from diptych import data, distributed, models, tasks
+from diptych.capabilities import (
+    AnswersQuestions,
+    DetectsObjects,
+    DualEncoder,
+    FillsWords,
+    HasFrozenImageTower,
+    MatchesPairs,
+    StoresPairs,
+    WritesCaptions,
+)
 from diptych.config import as_dict
 from diptych.data import Dataset
 from diptych.data.loader import Loader
@@ -30,18 +40,7 @@ from diptych.recipes import recipe as resolve
 from diptych.training.loop import train as run_loop
 from diptych.training.run import TrainResult
 from diptych.training.self_critical import SelfCritical, references_of
-from diptych.types import (
-    AnswersQuestions,
-    DetectsObjects,
-    DualEncoder,
-    Estimate,
-    FillsWords,
-    HasFrozenImageTower,
-    InputError,
-    MatchesPairs,
-    StoresPairs,
-    WritesCaptions,
-)
+from diptych.types import Estimate, InputError
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from diptych import models
+from diptych.capabilities import DualEncoder, ExplainsSimilarity, HasFrozenImageTower
 from diptych.models import asif
 from diptych.models.asif import ASIF, PRESETS, ASIFConfig, whitening
-from diptych.types import Batch, DualEncoder, ExplainsSimilarity, HasFrozenImageTower, InputError
+from diptych.types import Batch, InputError
 
 NAMES = [f"pair {i}" for i in range(6)]
 

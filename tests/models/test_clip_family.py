@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from diptych import models
+from diptych.capabilities import DualEncoder, TwoStage
 from diptych.models.clip import CLIP, PRESETS, CLIPConfig
 from diptych.models.dual_encoder import ContrastiveHead
 from diptych.processing import ImageConfig
 from diptych.towers import ModifiedResNetConfig, TextTransformerConfig, ViTConfig
-from diptych.types import Batch, DualEncoder, InputError, TwoStage
+from diptych.types import Batch, InputError
 
 COLOURS = ["red", "green", "blue", "white"]
 CAPTIONS = [f"a {colour} {thing}" for colour in COLOURS for thing in ("square", "picture")]

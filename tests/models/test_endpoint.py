@@ -11,9 +11,10 @@ import pytest
 from chat_server import ChatServer
 
 from diptych import tasks
+from diptych.capabilities import AnswersQuestions, DualEncoder, WritesCaptions
 from diptych.models import endpoint_http, load, save
 from diptych.models.endpoint import CAPTION, Endpoint
-from diptych.types import AnswersQuestions, DualEncoder, InputError, WritesCaptions
+from diptych.types import InputError
 
 KEY = "sk-the-secret"
 COLOURS = {"red": (200, 0, 0), "green": (0, 200, 0), "blue": (0, 0, 200)}

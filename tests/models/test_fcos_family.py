@@ -7,12 +7,13 @@ import torch
 import diptych
 from diptych import models
 from diptych.blocks.boxes import iou
+from diptych.capabilities import DetectsObjects, ProposesRegions
 from diptych.data.loader import Loader
 from diptych.models.fcos import FCOS, FCOSConfig
 from diptych.processing import ImageConfig
 from diptych.towers import ResNetConfig
 from diptych.towers.detector import DetectorConfig
-from diptych.types import DetectsObjects, InputError, ProposesRegions
+from diptych.types import InputError
 
 CONFIG = FCOSConfig(
     DetectorConfig(vision=ResNetConfig(depths=(1, 1), stem_width=16, block="basic"), width=32, depth=1),

@@ -9,6 +9,7 @@ import torch
 
 import diptych
 from diptych import models, tasks
+from diptych.capabilities import AnswersQuestions, DualEncoder, FillsWords, HasFrozenImageTower, MatchesPairs
 from diptych.data.loader import Loader
 from diptych.models import fusion
 from diptych.models.fcos import FCOS, FCOSConfig
@@ -21,16 +22,7 @@ from diptych.processing import ImageConfig
 from diptych.towers import ResNetConfig
 from diptych.towers.detector import DetectorConfig
 from diptych.towers.regions import Regions
-from diptych.types import (
-    NOT_ASKED,
-    UNLISTED,
-    AnswersQuestions,
-    DualEncoder,
-    FillsWords,
-    HasFrozenImageTower,
-    InputError,
-    MatchesPairs,
-)
+from diptych.types import NOT_ASKED, UNLISTED, InputError
 
 TOWER = ResNetConfig(depths=(1, 1), stem_width=16, block="basic")
 REGIONS = RegionsConfig(vision=TOWER)

@@ -14,11 +14,12 @@ from safetensors.torch import load_file, save_file
 from tiny_hf import IDS, SQUARE, TEXT, VISION, save_model, save_tokenizer
 
 import diptych
+from diptych.capabilities import AnswersQuestions, DualEncoder, WritesCaptions
 from diptych.data.writer import DatasetWriter
 from diptych.models import load
 from diptych.search.build import model_fingerprint
 from diptych.tasks.classify import similarity_scale
-from diptych.types import AnswersQuestions, DualEncoder, EncodedImage, InputError, Sample, WritesCaptions
+from diptych.types import EncodedImage, InputError, Sample
 
 TEXTS = ["a red car", "a blue bird on the dog", "dog", "a red car on the blue car on the red car on the blue car on"]
 

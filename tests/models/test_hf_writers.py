@@ -12,10 +12,11 @@ from PIL import Image
 from tiny_hf import IDS, SQUARE, TEXT, VISION, WORDS, save_model, save_tokenizer
 
 import diptych
+from diptych.capabilities import AnswersQuestions, DualEncoder, WritesCaptions
 from diptych.models import load
 from diptych.models.hf_writer import ANSWER_TOKENS, CAPTION_TOKENS
 from diptych.tasks.match import ASK
-from diptych.types import AnswersQuestions, DualEncoder, InputError, WritesCaptions
+from diptych.types import InputError
 
 LANGUAGE = {**TEXT, **IDS, "num_key_value_heads": 2, "max_position_embeddings": 512}
 CHAT = (

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import diptych
 from diptych import models
+from diptych.capabilities import AnswersQuestions, WritesCaptions
 from diptych.data.loader import Loader
 from diptych.decoding import beam_search, write
 from diptych.models.flamingo import Flamingo, FlamingoConfig
@@ -23,7 +24,7 @@ from diptych.towers import DecoderConfig, HFLanguageConfig, ResNetConfig, ViTCon
 from diptych.towers.language_pretrained import load_language
 from diptych.training.config import TrainConfig
 from diptych.training.step import Stepper
-from diptych.types import AnswersQuestions, Batch, InputError, Message, Rejected, WritesCaptions
+from diptych.types import Batch, InputError, Message, Rejected
 
 VISION = ViTConfig(image_size=32, patch_size=8, width=24, layers=1, heads=2, pooling="mean")
 LM = DecoderConfig(vocab_size=400, context_length=200, width=32, layers=2, heads=2, positions="rotary")

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from diptych import models
+from diptych.capabilities import DualEncoder, HasFrozenImageTower, TwoStage
 from diptych.models import lit
 from diptych.models.lit import PRESETS, LiT, LiTConfig
 from diptych.processing import ImageConfig
 from diptych.towers import EfficientNetConfig, HFTextConfig, ResNetConfig, TextTransformerConfig, fingerprint
-from diptych.types import Batch, DualEncoder, HasFrozenImageTower, InputError, TwoStage
+from diptych.types import Batch, InputError
 
 CAPTIONS = ["a red square", "a green square", "a blue square", "a white square"]
 COLOURS = torch.tensor([[200, 30, 30], [30, 200, 30], [30, 30, 200], [240, 240, 240]], dtype=torch.uint8)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 import diptych
 from diptych import models
+from diptych.capabilities import AnswersQuestions, EncodesImages, WritesCaptions
 from diptych.data.loader import Loader
 from diptych.data.store import Dataset
 from diptych.decoding import likelihoods, write
@@ -18,7 +19,7 @@ from diptych.processing import QUESTION, ImageConfig
 from diptych.towers import DecoderConfig, ResNetConfig
 from diptych.training.config import TrainConfig
 from diptych.training.step import Stepper
-from diptych.types import AnswersQuestions, Batch, EncodesImages, InputError, WritesCaptions
+from diptych.types import Batch, InputError
 
 DECODER = DecoderConfig(vocab_size=400, context_length=64, width=64, layers=1, heads=4, activation="gelu")
 CONFIG = SimVLMConfig(

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 import diptych
 from diptych import models
+from diptych.capabilities import AnswersQuestions, EncodesImages, WritesCaptions
 from diptych.data.loader import Loader
 from diptych.data.store import Dataset
 from diptych.decoding import write
@@ -20,7 +21,7 @@ from diptych.processing import ImageConfig, PairProcessor
 from diptych.towers import DecoderConfig, ResNetConfig, TextTransformerConfig, build_vision, load_vision
 from diptych.training.config import TrainConfig
 from diptych.training.step import Stepper
-from diptych.types import AnswersQuestions, Batch, EncodesImages, InputError, WritesCaptions
+from diptych.types import Batch, InputError
 
 DECODER = DecoderConfig(vocab_size=400, context_length=64, width=64, layers=1, heads=4, activation="gelu", norm="post")
 CONFIG = VirTexConfig(

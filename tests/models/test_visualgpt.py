@@ -13,6 +13,7 @@ from tiny_hf import IDS, WORDS, save_model, save_tokenizer
 import diptych
 from diptych import models
 from diptych.blocks.srau import MeshedSRAU
+from diptych.capabilities import AnswersQuestions, WritesCaptions
 from diptych.data.loader import Loader
 from diptych.decoding import write
 from diptych.models.visualgpt import PRESETS, VisualGPT, VisualGPTConfig
@@ -20,7 +21,7 @@ from diptych.processing import ImageConfig
 from diptych.towers import DecoderConfig, EfficientNetConfig, HFLanguageConfig, ResNetConfig, load_language
 from diptych.training.config import TrainConfig
 from diptych.training.step import Stepper
-from diptych.types import AnswersQuestions, Batch, InputError, WritesCaptions
+from diptych.types import Batch, InputError
 
 CONFIG = VisualGPTConfig(
     vision=ResNetConfig(depths=(1, 1), stem_width=32, block="basic"),

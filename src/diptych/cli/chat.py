@@ -8,10 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from diptych.capabilities import AnswersQuestions
 from diptych.cli import terminal
 from diptych.cli.ask import Below, spoken, threshold_of, withheld
 from diptych.cli.options import Device, ModelName
-from diptych.types import AnswersQuestions, InputError
+from diptych.types import InputError
 
 HELP = "Each line is a question about the picture. /image PATH takes another one, /quit ends."
 

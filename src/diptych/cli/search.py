@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from diptych.capabilities import ExplainsSimilarity
 from diptych.cli import terminal
 from diptych.cli.options import Device, Json, ModelName
-from diptych.types import ExplainsSimilarity, InputError
+from diptych.types import InputError
 
 if TYPE_CHECKING:
     from diptych.search import Hit

@@ -17,9 +17,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
+from diptych.capabilities import Processor
 from diptych.data.store import Dataset, image_source
 from diptych.images import BadImage, size_of
-from diptych.types import Batch, InputError, Message, Object, Processor, Rejected, Sample
+from diptych.types import Batch, InputError, Message, Object, Rejected, Sample
 
 ROWS_PER_TASK = 16  # what one thread takes at a time
 BATCHES_AHEAD = 2  # prepared while the model works; bounds the memory

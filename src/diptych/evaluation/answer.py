@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.capabilities import AnswersQuestions
 from diptych.data.store import Dataset
 from diptych.evaluation.judged import Case, Judged, Predictions, Values, none_left, number
 from diptych.evaluation.metrics.calibration import auroc, expected_calibration_error
 from diptych.evaluation.metrics.intervals import RESAMPLES, bootstrap, share, share_interval
 from diptych.evaluation.metrics.vqa import exact_match, vqa_accuracy
-from diptych.types import AnswersQuestions, Estimate, InputError, Question, Reply
+from diptych.types import Estimate, InputError, Question, Reply
 
 DRAWS = 10**7  # answers that are looked at in all resamples together
 ANNOTATORS = 4  # with fewer, VQA accuracy cannot reach 1: one of the given answers is then right

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.capabilities import DualEncoder
 from diptych.data.scenes.sample import from_json
 from diptych.data.store import Dataset
 from diptych.evaluation.caption_claims import Part, judge_claims
@@ -36,7 +37,7 @@ from diptych.evaluation.metrics.intervals import bootstrap_of_sums, mean_interva
 from diptych.evaluation.metrics.meteor import corpus_meteor, find_meteor_data, meteor
 from diptych.evaluation.metrics.ngrams import ORDER
 from diptych.evaluation.metrics.tokenizer import tokenize
-from diptych.types import DualEncoder, Estimate, InputError
+from diptych.types import Estimate, InputError
 
 Floats = NDArray[np.float64]
 Counts = dict[str, tuple[Floats, Callable[[Floats], Floats]]]

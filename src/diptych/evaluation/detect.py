@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.capabilities import ProposesRegions
 from diptych.data import masks
 from diptych.data.store import Dataset
 from diptych.evaluation.judged import Case, Judged, Predictions, Values, none_left, number
@@ -16,7 +17,7 @@ from diptych.evaluation.metrics.detection import average_precision
 from diptych.evaluation.metrics.detection_intervals import average_precision_intervals, match_detections
 from diptych.evaluation.metrics.intervals import share_interval
 from diptych.evaluation.metrics.referring import box_iou
-from diptych.types import Detection, InputError, Object, ProposesRegions, Rejected, Sample
+from diptych.types import Detection, InputError, Object, Rejected, Sample
 
 HIT = 0.5  # IoU from which a box meets another
 NO_NUMBER = "box or score is no number"

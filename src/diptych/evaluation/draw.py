@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from diptych.capabilities import DualEncoder
 from diptych.data.scenes.parser import parse
 from diptych.data.scenes.sample import from_json
 from diptych.data.store import Dataset
@@ -19,7 +20,7 @@ from diptych.evaluation.metrics.intervals import mean_interval
 from diptych.evaluation.metrics.tuples import tuple_f1
 from diptych.tasks.draw import draw
 from diptych.tasks.embed import embed_images, embed_texts
-from diptych.types import DualEncoder, InputError
+from diptych.types import InputError
 
 Tuples = set[tuple[str, ...]]
 

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.capabilities import MASK
 from diptych.data.scenes.words import SYNONYMS
 from diptych.data.scenes.world import VALUES
 from diptych.data.store import Dataset
 from diptych.evaluation.judged import Case, Judged, Values, none_left
 from diptych.evaluation.metrics.intervals import share_interval
-from diptych.types import MASK, InputError, Sample
+from diptych.types import InputError, Sample
 
 _WORD = re.compile(r"[^\W\d_]+")
 MEANING = {word: value for value, words in SYNONYMS.items() for word in words if value}

@@ -10,12 +10,13 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.capabilities import DualEncoder
 from diptych.data.store import Dataset
 from diptych.evaluation.judged import Values
 from diptych.evaluation.metrics.intervals import mean_interval, median_interval
 from diptych.evaluation.metrics.retrieval import QueryRanks, RetrievalRanks, ranks_of_embeddings
 from diptych.tasks.embed import embed_readable_images, embed_texts
-from diptych.types import DualEncoder, Estimate, InputError, Rejected
+from diptych.types import Estimate, InputError, Rejected
 
 KS = (1, 5, 10)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.capabilities import DualEncoder
 from diptych.data.store import Dataset
 from diptych.evaluation.judged import Values
 from diptych.evaluation.metrics.classification import confusion_matrix, top_k
@@ -17,7 +18,7 @@ from diptych.evaluation.metrics.intervals import Difference, class_mean_interval
 from diptych.evaluation.metrics.retrieval import TIE
 from diptych.tasks.classify import TEMPLATES, class_embeddings
 from diptych.tasks.embed import embed_readable_images
-from diptych.types import DualEncoder, Estimate, InputError, Rejected
+from diptych.types import Estimate, InputError, Rejected
 
 KS = (1, 5)
 

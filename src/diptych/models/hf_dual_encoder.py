@@ -21,7 +21,7 @@ _TEXT_FILES = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", 
 
 
 class HFProcessor:
-    """Pictures and texts as the checkpoint's own image processor and tokenizer make them (`diptych.types.Processor`).
+    """Pictures and texts as the checkpoint's own image processor and tokenizer make them (see `Processor`).
 
     Deviation: `decode_image` gives what the model takes, float32 C x H x W and normalised, because these processors do
     all of it in one step.

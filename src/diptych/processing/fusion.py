@@ -24,7 +24,7 @@ IMAGE = "<image>"
 
 
 class FusionProcessor:
-    """Pictures through `image`, captions and questions through `text` (see `diptych.types.Processor`).
+    """Pictures through `image`, captions and questions through `text` (see `diptych.capabilities.Processor`).
 
     A question is read alone; its answer becomes a number, its place in `answers`.
 

@@ -23,7 +23,7 @@ _FLIP = "diptych_flip"  # in preprocessor_config.json
 
 
 class PairProcessor:
-    """Pictures through `image`, captions through `text`, both into one `Batch` (see `diptych.types.Processor`).
+    """Pictures through `image`, captions through `text`, both into one `Batch` (see `diptych.capabilities.Processor`).
 
     Args:
         image: prepares pictures.
@@ -123,7 +123,7 @@ class PairProcessor:
 
 
 class PictureProcessor:
-    """Pictures alone, for a model without texts (see `diptych.types.Processor`)."""
+    """Pictures alone, for a model without texts (see `diptych.capabilities.Processor`)."""
 
     def __init__(self, image: ImageProcessor) -> None:
         self.image = image

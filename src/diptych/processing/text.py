@@ -13,8 +13,9 @@ from jaxtyping import Bool, Int
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
+from diptych.capabilities import MASK
 from diptych.config import read_file
-from diptych.types import MASK, InputError
+from diptych.types import InputError
 
 # <eos> is 1 and not 2: Hugging Face's CLIP takes eos_token_id == 2 as a sign of old checkpoints and pools elsewhere
 SPECIAL = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>"}

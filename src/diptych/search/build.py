@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from diptych.capabilities import EncodesImages
 from diptych.data.store import Dataset
 from diptych.search.index import VectorIndex
 from diptych.search.rows import Value
 from diptych.tasks.embed import stream_images
 from diptych.tasks.reading import Pictures, Progress
 from diptych.tasks.retrieve import picture_ids
-from diptych.types import EncodesImages, InputError, Rejected
+from diptych.types import InputError, Rejected
 
 _SAVE_EVERY = 256  # pictures
 _WORK_PER_SAVE = 20  # but no sooner than after so many times the time that the last save took

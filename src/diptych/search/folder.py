@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
+from diptych.capabilities import DualEncoder
 from diptych.images import FORMATS, HEADER_BYTES, looks_like_image
 from diptych.paths import cache_dir
 from diptych.search.build import embed_into, model_fingerprint
@@ -19,7 +20,7 @@ from diptych.search.locks import only_process
 from diptych.search.rows import Where
 from diptych.tasks.reading import Progress
 from diptych.tasks.retrieve import Hit, embed_queries
-from diptych.types import DualEncoder, InputError, Rejected
+from diptych.types import InputError, Rejected
 
 _BAD = "bad.json"
 

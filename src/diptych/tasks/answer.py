@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diptych.capabilities import AnswersQuestions, DualEncoder, MatchesPairs
 from diptych.data.store import STREAMED, Dataset
 from diptych.machine import Precision
 from diptych.tasks.classify import similarity_scale
 from diptych.tasks.match import match
 from diptych.tasks.reading import Pictures, Progress, Read, decoder
 from diptych.tasks.running import ask_each, lacks, name_of
-from diptych.types import AnswersQuestions, DualEncoder, InputError, MatchesPairs, Rejected, Reply
+from diptych.types import InputError, Rejected, Reply
 
 SENTENCE = "Question: {} Answer: {}."
 """What a question and one of its choices are for a model that can only compare pictures with texts."""

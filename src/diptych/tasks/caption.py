@@ -3,10 +3,11 @@
 import inspect
 from typing import Any, NamedTuple
 
+from diptych.capabilities import WritesCaptions
 from diptych.machine import Precision
 from diptych.tasks.reading import Pictures, Progress, decoder
 from diptych.tasks.running import ask_each, lacks
-from diptych.types import InputError, Rejected, Reply, WritesCaptions
+from diptych.types import InputError, Rejected, Reply
 
 WHO = (
     "a family that writes (virtex, simvlm, frozen, flamingo, visualgpt), "

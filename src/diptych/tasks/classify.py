@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Float
 from torch import nn
 
+from diptych.capabilities import DualEncoder, EncodesTexts
 from diptych.machine import Precision
 from diptych.tasks.embed import embed_images, embed_readable_images, embed_texts
 from diptych.tasks.reading import Pictures, Progress
-from diptych.types import DualEncoder, EncodesTexts, InputError, Rejected
+from diptych.types import InputError, Rejected
 
 TEMPLATES = (
     "a {}",

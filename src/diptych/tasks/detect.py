@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from diptych.capabilities import DetectsObjects, ProposesRegions
 from diptych.machine import Precision
 from diptych.tasks.reading import Pictures, Progress, as_they_are
 from diptych.tasks.running import ask_each, lacks
-from diptych.types import Detection, DetectsObjects, InputError, ProposesRegions, Rejected
+from diptych.types import Detection, InputError, Rejected
 
-WHO = "a model with a `detect` method (`diptych.types.DetectsObjects`)"
+WHO = "a model with a `detect` method (`diptych.capabilities.DetectsObjects`)"
 
 
 class Detected(NamedTuple):
@@ -69,7 +70,9 @@ def propose(
     Raises `InputError` for a model that proposes no regions.
     """
     if not isinstance(model, ProposesRegions):
-        raise lacks(model, "propose regions", "a model with a `propose` method (`diptych.types.ProposesRegions`)")
+        raise lacks(
+            model, "propose regions", "a model with a `propose` method (`diptych.capabilities.ProposesRegions`)"
+        )
     if count < 1:
         raise InputError(f"count: expected 1 or more, got {count}")
     return Detected(

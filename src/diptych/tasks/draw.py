@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from diptych.capabilities import DrawsPictures
 from diptych.machine import Precision
 from diptych.tasks.reading import Progress
 from diptych.tasks.running import computing, lacks, name_of, ready
-from diptych.types import DrawsPictures, InputError
+from diptych.types import InputError
 
-WHO = "a model with a `draw` method (`diptych.types.DrawsPictures`)"
+WHO = "a model with a `draw` method (`diptych.capabilities.DrawsPictures`)"
 
 
 def draw(

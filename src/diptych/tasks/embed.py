@@ -9,21 +9,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from diptych.capabilities import EncodesImages, EncodesTexts, HasFrozenImageTower, HasFrozenTextTower
 from diptych.data.cache import FeatureCache
 from diptych.data.store import Dataset, image_source
 from diptych.images import BadImage, read_bytes
 from diptych.machine import Precision, best_device, uses_bf16
 from diptych.tasks.reading import Pictures, Progress, Read, read_pictures, reading_threads
 from diptych.tasks.running import computing, ready
-from diptych.types import (
-    EncodesImages,
-    EncodesTexts,
-    HasFrozenImageTower,
-    HasFrozenTextTower,
-    InputError,
-    Rejected,
-    Sample,
-)
+from diptych.types import InputError, Rejected, Sample
 
 
 class EmbeddedBatch(NamedTuple):

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from diptych.capabilities import MASK, FillsWords
 from diptych.machine import Precision
 from diptych.tasks.reading import Pictures, Progress, Read, decoder
 from diptych.tasks.running import ask_each, lacks
-from diptych.types import MASK, FillsWords, InputError, Rejected
+from diptych.types import InputError, Rejected
 
 WHO = "a family that reads picture and text together (visualbert, vilbert, vilt, flava)"
 

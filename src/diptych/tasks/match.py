@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diptych.capabilities import AnswersQuestions, DualEncoder, MatchesPairs
 from diptych.data.store import Dataset
 from diptych.machine import Precision
 from diptych.tasks.embed import embed_readable_images, embed_texts
 from diptych.tasks.reading import Pictures, Progress, Read, decoder
 from diptych.tasks.reading import name_of as picture_name
 from diptych.tasks.running import ask_each, lacks
-from diptych.types import AnswersQuestions, DualEncoder, InputError, MatchesPairs, Rejected, Reply
+from diptych.types import InputError, Rejected, Reply
 
 ASK = 'Is this true of the picture: "{}"? Answer yes or no.'
 YES_NO = ("yes", "no")

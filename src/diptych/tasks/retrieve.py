@@ -7,10 +7,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from diptych.capabilities import DualEncoder
 from diptych.data.store import Dataset
 from diptych.tasks.embed import embed_images, embed_readable_images, embed_texts
 from diptych.tasks.reading import Pictures, Progress
-from diptych.types import DualEncoder, InputError
+from diptych.types import InputError
 
 
 class Hit(NamedTuple):

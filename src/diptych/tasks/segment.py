@@ -5,12 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from diptych.capabilities import SegmentsPhrases
 from diptych.machine import Precision
 from diptych.tasks.reading import Pictures, Progress, as_they_are
 from diptych.tasks.running import ask_each, lacks
-from diptych.types import InputError, Rejected, SegmentsPhrases
+from diptych.types import InputError, Rejected
 
-WHO = "a model with a `segment` method (`diptych.types.SegmentsPhrases`)"
+WHO = "a model with a `segment` method (`diptych.capabilities.SegmentsPhrases`)"
 
 
 class Segmented(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from diptych.capabilities import TwoStage
 from diptych.config import as_dict
 from diptych.distributed import all_numbers, barrier
 from diptych.machine import best_device, channels_last_pays, uses_bf16
@@ -23,7 +24,6 @@ from diptych.training.run import Listener, Source, StopRequest, TrainResult, env
 from diptych.training.session import Evaluate, Session
 from diptych.training.step import LossesOf, Stepper
 from diptych.training.watch import duplicate_share
-from diptych.types import TwoStage
 
 
 def train(  # noqa: PLR0915  (the one function that may be long)

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from diptych.capabilities import TwoStage
 from diptych.distributed import all_sum, rank, world_size
 from diptych.machine import autocast
 from diptych.training.config import TrainConfig
-from diptych.types import Batch, Losses, TwoStage
+from diptych.types import Batch, Losses
 
 LossesOf = Callable[[Batch], Losses]
 CHANCE = "chance/"  # prefix of a part's chance level among a step's numbers

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from diptych.capabilities import WritesCaptions
 from diptych.tasks.running import name_of, ready
-from diptych.types import Batch, InputError, WritesCaptions
+from diptych.types import Batch, InputError
 
 How = Literal["attention", "gradient"]
 Floats = NDArray[np.float32]

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from diptych.capabilities import WritesCaptions
 from diptych.evaluation.health.choosing import MATCHES, Choice, can_match, choose, failures
 from diptych.evaluation.health.finding import Finding, above, halfway, not_judged, percent, reasons
 from diptych.evaluation.metrics.captions import score_captions
 from diptych.evaluation.metrics.intervals import mean_interval
 from diptych.tasks.caption import caption
-from diptych.types import Sample, WritesCaptions
+from diptych.types import Sample
 
 TEST = "ambiguity"
 AMONG = 10  # pictures that a caption is to be told apart from, its own among them

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.capabilities import AnswersQuestions, DualEncoder
 from diptych.evaluation.health.ambiguity import AMONG, among_others
 from diptych.evaluation.health.choosing import can_match, choose, picture_of
 from diptych.evaluation.health.finding import Curve, Failure, Finding, below, not_judged, percent, reasons
@@ -17,7 +18,7 @@ from diptych.evaluation.metrics.intervals import bootstrap, mean_interval
 from diptych.evaluation.metrics.vqa import exact_match, soft_score
 from diptych.tasks.answer import answer
 from diptych.tasks.classify import similarity_scale
-from diptych.types import AnswersQuestions, DualEncoder, Estimate, Question, Sample
+from diptych.types import Estimate, Question, Sample
 
 TEST = "calibration"
 NAME = "confidence"

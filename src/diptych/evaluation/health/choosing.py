@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from diptych.capabilities import AnswersQuestions, DualEncoder, MatchesPairs
 from diptych.evaluation.health.finding import Failure, reasons
 from diptych.evaluation.match import hit
 from diptych.tasks.match import match
-from diptych.types import AnswersQuestions, DualEncoder, InputError, MatchesPairs, Sample
+from diptych.types import InputError, Sample
 
 Floats = NDArray[np.float64]
 

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from diptych.capabilities import WritesCaptions
 from diptych.evaluation.health.choosing import can_match
 from diptych.evaluation.health.finding import Finding, not_judged
 from diptych.evaluation.metrics.intervals import median_interval
 from diptych.tasks.caption import caption
 from diptych.tasks.match import match
 from diptych.tasks.running import usage_of
-from diptych.types import Estimate, Sample, WritesCaptions
+from diptych.types import Estimate, Sample
 
 TEST = "cost"
 PICTURES = 32

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from diptych.capabilities import AnswersQuestions
 from diptych.evaluation.health import claims
 from diptych.evaluation.health.choosing import MATCHES, can_match, choose, failures, picture_of
 from diptych.evaluation.health.finding import Failure, Finding, above, halfway, not_judged, percent, reasons
 from diptych.evaluation.metrics.calibration import auroc, best_threshold
 from diptych.evaluation.metrics.intervals import bootstrap, mean_interval
 from diptych.tasks.answer import answer
-from diptych.types import AnswersQuestions, Question, Reply, Sample
+from diptych.types import Question, Reply, Sample
 
 TEST = "nonsense"
 LEAST = 10

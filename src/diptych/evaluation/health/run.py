@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.capabilities import WritesCaptions
 from diptych.data.store import Dataset
 from diptych.evaluation.health.ambiguity import ambiguity
 from diptych.evaluation.health.calibration import calibration
@@ -23,7 +24,7 @@ from diptych.evaluation.health.unseen import unseen
 from diptych.evaluation.health.word_order import word_order
 from diptych.evaluation.health.worlds import WANTED, dials_of_world
 from diptych.tasks.running import usage_of
-from diptych.types import InputError, WritesCaptions
+from diptych.types import InputError
 
 SAMPLES = 200
 DEFAULT = "scenes:?split=test&n={n}"
