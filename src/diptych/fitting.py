@@ -14,7 +14,9 @@ from diptych.capabilities import (
     FillsWords,
     HasFrozenImageTower,
     MatchesPairs,
+    Processor,
     StoresPairs,
+    TwoStage,
     WritesCaptions,
 )
 from diptych.config import as_dict
@@ -37,9 +39,12 @@ from diptych.processing.fusion import FusionProcessor, common
 from diptych.processing.objects import ObjectProcessor
 from diptych.recipes import Recipe
 from diptych.recipes import recipe as resolve
+from diptych.training import lora
 from diptych.training.loop import train as run_loop
 from diptych.training.run import TrainResult
 from diptych.training.self_critical import SelfCritical, references_of
+from diptych.training.step import LossesOf
+from diptych.training.teaching import SELF, Taught
 from diptych.types import Estimate, InputError
 
 Progress = Callable[[str, int, int], None]
@@ -110,6 +115,8 @@ def train(
         raise InputError(f"{recipe.family}: cannot be trained on documents; set loader.texts to another choice")
     if recipe.loader.wrong and not isinstance(model.processor, FusionProcessor):
         raise InputError(f"{recipe.family}: has no use for wrong texts; set loader.wrong to 0")
+    if recipe.loader.unlabelled and (not isinstance(model.processor, FusionProcessor) or not recipe.training.teacher):
+        raise InputError("loader.unlabelled: expected a family that answers from a list, and training.teacher")
     distributed.setup(recipe.training.device)
     try:
         result = None
@@ -133,8 +140,11 @@ def train(
 def _fit(
     model: Any, dataset: Dataset, recipe: Recipe, out: Path, resume: bool, show: Any, progress: Progress | None
 ) -> TrainResult:
+    if recipe.training.lora is not None:
+        lora.add(model, recipe.training.lora, recipe.training.lora_on, recipe.training.seed)
+    losses, view = _losses(model, dataset, recipe)
     features = None
-    if isinstance(model, HasFrozenImageTower) and not recipe.loader.augment:
+    if isinstance(model, HasFrozenImageTower) and not recipe.loader.augment and view is None:
         said = None if progress is None else lambda done, total: progress("features of the locked tower", done, total)
         features = tasks.image_features(model, dataset, progress=said)
     loader = Loader(
@@ -150,6 +160,8 @@ def _fit(
         texts=recipe.loader.texts,
         turns=recipe.loader.turns,
         wrong=recipe.loader.wrong,
+        unlabelled=recipe.loader.unlabelled,
+        view=view,
         objects=isinstance(model.processor, ObjectProcessor),
         sides="both" if recipe.loader.texts == "documents" else getattr(model, "SIDES", "both"),
         augment=recipe.loader.augment,
@@ -161,8 +173,22 @@ def _fit(
         "loader": as_dict(recipe.loader),
         "data": dataset.fingerprint(),
     }
-    losses = _self_critical(model, dataset, recipe) if recipe.training.self_critical else None
-    return run_loop(model, loader, recipe.training, out, run=run, losses=losses, resume=resume, show=show)
+    result = run_loop(model, loader, recipe.training, out, run=run, losses=losses, resume=resume, show=show)
+    lora.merge(model)
+    return result
+
+
+def _losses(model: Any, dataset: Dataset, recipe: Recipe) -> tuple[LossesOf | None, Processor | None]:
+    """(what is minimised in the place of the family's own loss, whose processor sees the samples for it)."""
+    if recipe.training.self_critical:
+        return _self_critical(model, dataset, recipe), None
+    address = recipe.training.teacher
+    if address is None:
+        return None, None
+    if recipe.training.micro_batch is not None and isinstance(model, TwoStage):
+        raise InputError("training.micro_batch: expected none with a teacher, who compares whole batches")
+    teacher = None if address == SELF else models.load(address)
+    return Taught(model, teacher, recipe.training), (model if teacher is None else teacher).processor
 
 
 def _self_critical(model: Any, dataset: Dataset, recipe: Recipe) -> SelfCritical:

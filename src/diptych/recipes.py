@@ -31,6 +31,7 @@ class LoaderConfig:
             running text with several pictures.
         turns: questions of a picture that are asked in one row, one after the other; the end token follows each answer.
         wrong: texts known not to fit (`negatives`) that are read beside each caption, to be told from it; at most.
+        unlabelled: read questions that nobody answered too, for a teacher (`training.teacher`) to answer.
         augment: change pictures at random (crops).
         threads: that decode; one a core by default.
         seed: of the split, the order and the augmentation.
@@ -42,6 +43,7 @@ class LoaderConfig:
     texts: Literal["captions", "questions", "both", "dialogues", "documents"] = "captions"
     turns: int = 1
     wrong: int = 0
+    unlabelled: bool = False
     augment: bool = False
     threads: int | None = None
     seed: int = 0

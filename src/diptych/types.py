@@ -173,7 +173,7 @@ class Rejected(NamedTuple):
 
 # ---------------------------------------------------------------- the batch and the losses
 
-UNLISTED, NOT_ASKED = -1, -2  # in `Batch.answers`
+UNLISTED, NOT_ASKED, UNKNOWN = -1, -2, -3  # in `Batch.answers`
 
 # fields with any number of rows a sample, by the field that says which sample a row belongs to
 _RAGGED = {
@@ -201,11 +201,12 @@ class Batch:
             `Loader`'s `sides`); the other rows hold black pixels or the tokens of "". None: every row has what is here.
         text_of: which sample each row of `tokens` belongs to, in ascending order. None: one text a sample.
         fits: False at texts that are known to be wrong for their picture. None: all fit.
-        answers: for each text the number of its answer in the model's list, `UNLISTED` for one that is not in it, and
-            `NOT_ASKED` where the text is no question. None: no text is one.
+        answers: for each text the number of its answer in the model's list, `UNLISTED` for one that is not in it,
+            `UNKNOWN` where nobody said, and `NOT_ASKED` where the text is no question. None: no text is one.
         boxes: (x0, y0, x1, y1) of things, as shares of the picture's width and height, in [0, 1]. None: nobody looked.
         box_of: which sample each of `boxes` belongs to, in ascending order.
         names: for each of `boxes` the number of its class in the model's list, `UNLISTED` for one that is not in it.
+        view: the same samples and texts as somebody else sees them (see `Loader`'s `view`): a teacher.
     """
 
     ids: list[str]
@@ -224,13 +225,16 @@ class Batch:
     boxes: Float[Tensor, "M 4"] | None = None
     box_of: Int[Tensor, "M"] | None = None
     names: Int[Tensor, "M"] | None = None
+    view: Batch | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its tensors on `device`."""
-        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        moved = self._map(lambda tensor: tensor.to(device, non_blocking=True))
+        moved.view = None if self.view is None else self.view.to(device)
+        return moved
 
     def chunks(self, size: int) -> list[Batch]:
         """The batch cut into pieces of at most `size` samples, in order."""
@@ -244,10 +248,13 @@ class Batch:
                 for name in names:
                     value = getattr(self, name)
                     setattr(piece, name, None if value is None else value[own])
+        if self.view is not None:
+            for piece, view in zip(pieces, self.view.chunks(size)):
+                piece.view = view
         return pieces
 
     def _map(self, function: Any, ids: list[str] | None = None) -> Batch:
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "ids"}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("ids", "view")}
         mapped = {name: None if value is None else function(value) for name, value in values.items()}
         return Batch(ids=self.ids if ids is None else ids, **mapped)
 
@@ -262,6 +269,9 @@ class Losses(NamedTuple):
         stats: anything else worth a curve, e.g. {"logit_scale": ..., "logit_scale_at_clamp": 0 or 1}.
         terms: how many `total` is a mean over, e.g. tokens to be said; None: the samples. The parts of a batch
             that is cut, or shared by processes, weigh as much.
+        outputs: what the model said on the way, with gradient, for who teaches it (see `training.teaching`): "answers",
+            logits R K of all questions over the model's list; "image" and "text", unit rows B D, and "scale", which
+            makes logits of their products.
     """
 
     total: Tensor
@@ -269,6 +279,7 @@ class Losses(NamedTuple):
     chance: dict[str, float] = {}  # noqa: RUF012  (never mutated)
     stats: dict[str, Tensor | float] = {}  # noqa: RUF012
     terms: Tensor | None = None
+    outputs: dict[str, Tensor] = {}  # noqa: RUF012
 
 
 class Estimate(NamedTuple):

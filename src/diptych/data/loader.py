@@ -20,7 +20,7 @@ import torch
 from diptych.capabilities import Processor
 from diptych.data.store import Dataset, image_source
 from diptych.images import BadImage, size_of
-from diptych.types import Batch, InputError, Message, Object, Rejected, Sample
+from diptych.types import Batch, InputError, Message, Object, Question, Rejected, Sample
 
 ROWS_PER_TASK = 16  # what one thread takes at a time
 BATCHES_AHEAD = 2  # prepared while the model works; bounds the memory
@@ -72,7 +72,8 @@ class _Pictures:
     system after each batch and is asked for again page by page.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, view: _Pictures | None = None) -> None:
+        self.view = view  # the same pictures as somebody else sees them
         self._count = count
         self._array: np.ndarray[Any, Any] | None = None
         self._other: dict[int, Any] = {}  # of another shape or type than the first
@@ -132,12 +133,15 @@ class Loader:
             of each kind one is as likely as of another. Not with documents.
         objects: whether the things in each picture come with it (see `Batch.boxes`); a picture without is one in which
             there is nothing. Not with documents.
+        unlabelled: whether questions without an answer are taken too, unless there is none; their answer is "".
+        view: another processor, a teacher's, that makes its own batch of the same samples and texts, `Batch.view`,
+            without augmentation. Not with documents or image features.
         turns: questions in a row, one after the other, where a sample has so many; documents have their own.
         augment: let the processor change pictures at random (`collate(..., augment=True, generator=...)`).
 
     Raises:
         InputError: a batch size below 1 or not divisible by `world_size`, a rank that does not exist, turns below 1, or
-            documents without both sides as they are.
+            documents without both sides as they are, or a view of documents or features.
     """
 
     def __init__(  # noqa: PLR0913  (a dataset can be read in many ways)
@@ -157,6 +161,8 @@ class Loader:
         turns: int = 1,
         wrong: int = 0,
         objects: bool = False,
+        unlabelled: bool = False,
+        view: Processor | None = None,
         augment: bool = False,
     ) -> None:
         rank, world_size = part
@@ -168,6 +174,8 @@ class Loader:
             raise InputError(f"turns: expected 1 or more, got {turns}")
         if texts == "documents" and (sides != "both" or image_features is not None):
             raise InputError("texts: 'documents' have their own pictures; expected sides 'both' and no image features")
+        if view is not None and (texts == "documents" or image_features is not None):
+            raise InputError("view: expected neither documents nor image features")
         self.dataset = dataset
         self.processor = processor
         self.batch_size = batch_size
@@ -183,6 +191,8 @@ class Loader:
         self.turns = turns
         self.wrong = wrong
         self.objects = objects
+        self.unlabelled = unlabelled
+        self.view = view
         self.either = sides == "either"
         self.lone_texts = sides in ("captioned", "either")
         self.augment = augment
@@ -209,7 +219,7 @@ class Loader:
             for index in range(start, len(self)):
                 rows = self._slice(order, index)
                 cuts = range(0, len(rows), ROWS_PER_TASK)
-                pictures = _Pictures(len(rows))
+                pictures = _Pictures(len(rows), None if self.view is None else _Pictures(len(rows)))
                 parts = [pool.submit(self._read, rows, cut, pictures, number) for cut in cuts]
                 waiting.append(desk.submit(self._assemble, parts, pictures, number, index))
                 if len(waiting) > BATCHES_AHEAD:
@@ -255,6 +265,8 @@ class Loader:
             try:
                 source = image_source(sample)
                 pictures.put(at, self.processor.decode_image(source))
+                if self.view is not None and pictures.view is not None:
+                    pictures.view.put(at, self.view.decode_image(source))
                 if self.objects:
                     size = size_of(source)
             except BadImage as error:
@@ -307,7 +319,8 @@ class Loader:
     def _text(self, sample: Sample, epoch: int) -> tuple[str, str | None, tuple[tuple[str, str], ...]]:
         """(the prompt, what is to be said after it, turns that follow), drawn from what the sample has, or None."""
         captions = [] if self.texts == "questions" else sample.captions
-        asked = [] if self.texts in ("captions", None) else [one for one in sample.questions if one.answers]
+        asked = [] if self.texts in ("captions", None) else sample.questions
+        asked = [one for one in asked if one.answers or (self.unlabelled and one.answerable is not False)]
         if self.texts is None or not (asked or captions):
             return "", None, ()
         said = [("", captions[self._draw(epoch, sample.id, len(captions))])] if captions else []
@@ -315,7 +328,7 @@ class Loader:
         if asked and (not captions or questions_first or self.texts == "dialogues"):
             first = self._draw(epoch, sample.id, len(asked), "question")
             answered = [
-                (one.question, one.answers[self._draw(epoch, sample.id, len(one.answers), f"answer{i or ''}")])
+                (one.question, self._answer(one, sample.id, epoch, i))
                 for i, one in enumerate((asked[first:] + asked[:first])[: self.turns])
             ]
             if self.texts != "dialogues":
@@ -324,6 +337,10 @@ class Loader:
                 said = answered + said if questions_first else said + answered
         (prompt, text), *more = said
         return prompt, text, tuple(more)
+
+    def _answer(self, asked: Question, id: str, epoch: int, turn: int) -> str:
+        answers = asked.answers or [""]
+        return answers[self._draw(epoch, id, len(answers), f"answer{turn or ''}")]
 
     def _draw(self, epoch: int, id: str, count: int, what: str = "") -> int:
         digest = hashlib.blake2b(f"{self.seed}\0{epoch}\0{id}{what and chr(0) + what}".encode(), digest_size=8).digest()
@@ -356,15 +373,21 @@ class Loader:
         if self.augment and images is not None:
             seed = np.random.SeedSequence([self.seed, epoch, index, self.rank]).generate_state(1, np.uint64)[0]
             options |= {"augment": True, "generator": torch.Generator().manual_seed(int(seed >> 1))}
-        batch = self.processor.collate([item.id for item in items], images, texts, **options)
+        ids = [item.id for item in items]
+        batch = self.processor.collate(ids, images, texts, **options)
+        if self.view is not None:
+            plain = {name: value for name, value in options.items() if name not in ("augment", "generator")}
+            seen_so = pictures.view.of(items) if pictures.view is not None and images is not None else None
+            batch.view = self.view.collate(ids, seen_so, texts, **plain)
         if any(seen) and not self._decodes:
             blank = np.zeros_like(next(item.features for item in items if item.image))
             rows = [item.features if item.image else blank for item in items]
             batch.image_features = torch.from_numpy(np.stack(rows).astype(np.float32))
-        if self.either:
-            batch.has_text = torch.tensor(told)
-        if self.either or (self.lone_texts and not all(seen)):
-            batch.has_image = torch.tensor(seen)
+        for one in (batch, batch.view):
+            if one is not None and self.either:
+                one.has_text = torch.tensor(told)
+            if one is not None and (self.either or (self.lone_texts and not all(seen))):
+                one.has_image = torch.tensor(seen)
         return batch, rejected
 
     def _finish(self, future: Future[tuple[Batch, list[Rejected]]]) -> Batch:

@@ -100,4 +100,5 @@ class ContrastiveHead(nn.Module):
             chance = softmax_chance(batch)
             at_clamp = (self.logit_scale.detach() >= math.log(SCALE_LIMIT) - 1e-6).float()
             stats = {"logit_scale": scale.detach(), "logit_scale_at_clamp": at_clamp}
-        return Losses(loss, {"loss/itc": loss.detach()}, {"loss/itc": chance}, stats)
+        said = {"image": image, "text": text, "scale": scale}
+        return Losses(loss, {"loss/itc": loss.detach()}, {"loss/itc": chance}, stats, outputs=said)

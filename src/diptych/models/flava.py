@@ -353,6 +353,7 @@ class FLAVA(nn.Module):
         losses = self.head(image, text)
         found.add("itc", losses.total, chance=losses.chance["loss/itc"])
         found.stats |= losses.stats
+        found.outputs |= losses.outputs
         hidden = self._hide(pixels)
         seen, where = fusion.hide(self, told)
         states, words = self.image(pixels, hidden).before, self.text(seen, told.mask).before

@@ -26,7 +26,7 @@ from diptych.models.dual_encoder import field_of
 from diptych.objectives.masked import RATE, hidden_words, with_masks
 from diptych.objectives.matching import matching, replaced, same_rows
 from diptych.processing.fusion import FusionProcessor
-from diptych.types import NOT_ASKED, UNLISTED, Batch, InputError, Losses, Rejected, Reply
+from diptych.types import NOT_ASKED, UNKNOWN, UNLISTED, Batch, InputError, Losses, Rejected, Reply
 
 Picture = np.ndarray
 """uint8 H W 3."""
@@ -219,6 +219,7 @@ class Terms:
         self.parts: dict[str, Tensor] = {}
         self.chance: dict[str, float] = {}
         self.stats: dict[str, Tensor | float] = {}
+        self.outputs: dict[str, Tensor] = {}
 
     def add(self, name: str, loss: Float[Tensor, ""], *, weight: float = 1.0, chance: float | None = None) -> None:
         """One more: "loss/NAME". `chance` is its value for a model that has learnt nothing."""
@@ -231,7 +232,7 @@ class Terms:
         """Raises `InputError` where nothing came up."""
         if self.total is None:
             raise InputError("batch: expected captions or questions with pictures")
-        return Losses(self.total, self.parts, self.chance, self.stats)
+        return Losses(self.total, self.parts, self.chance, self.stats, outputs=self.outputs)
 
 
 def guessed(
@@ -262,19 +263,25 @@ def answered(model: Fuses, some: Rows, image: Tensor, image_mask: Tensor, found:
     """Binary cross-entropy over the list of answers, summed over it and averaged over questions, "loss/vqa".
 
     (Kim et al. 2021, ViLT, section 4.2, and code.) An answer that is not in the list makes all of the list wrong. Of
-    questions about two pictures it is cross-entropy, "loss/nlvr2", and unlisted answers are left out.
+    questions about two pictures it is cross-entropy, "loss/nlvr2", and unlisted answers are left out. A question whose
+    answer nobody said costs nothing.
     """
     logits = answer_logits(model, some, image, image_mask)
+    found.outputs["answers"] = logits
+    known = some.answers != UNKNOWN
+    logits, some = logits[known], some.take(known)
     if some.second is not None:
         listed = some.answers != UNLISTED
         loss = F.cross_entropy(logits[listed].float(), some.answers[listed]) if listed.any() else logits.sum() * 0
         found.add("nlvr2", loss, chance=math.log(logits.shape[1]))
-        found.stats["right/nlvr2"] = (logits.argmax(dim=1) == some.answers).float().mean()
+        if len(logits):
+            found.stats["right/nlvr2"] = (logits.argmax(dim=1) == some.answers).float().mean()
         return
     wanted = F.one_hot(some.answers.clamp(min=0), logits.shape[1]).float() * (some.answers != UNLISTED)[:, None]
-    loss = F.binary_cross_entropy_with_logits(logits.float(), wanted, reduction="sum") / len(wanted)
+    loss = F.binary_cross_entropy_with_logits(logits.float(), wanted, reduction="sum") / max(1, len(wanted))
     found.add("vqa", loss, chance=logits.shape[1] * math.log(2))
-    found.stats["right/vqa"] = (logits.argmax(dim=1) == some.answers).float().mean()
+    if len(wanted):
+        found.stats["right/vqa"] = (logits.argmax(dim=1) == some.answers).float().mean()
 
 
 def read_losses(model: Any, batch: Batch, seen: tuple[Tensor, Tensor] | None = None) -> Losses:

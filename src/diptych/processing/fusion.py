@@ -17,7 +17,7 @@ from diptych.config import read_file
 from diptych.processing.augment import augment_pairs
 from diptych.processing.image import ImageProcessor
 from diptych.processing.text import TextProcessor
-from diptych.types import NOT_ASKED, UNLISTED, Batch, InputError, Message
+from diptych.types import NOT_ASKED, UNKNOWN, UNLISTED, Batch, InputError, Message
 
 ANSWERS = "answers.json"
 IMAGE = "<image>"
@@ -58,7 +58,7 @@ class FusionProcessor:
         """Stack decoded pictures (uint8 B C H W) and tokenize texts, a row each, padded to the longest.
 
         Args:
-            prompts: a question for each text, which is its answer; "" for a caption.
+            prompts: a question for each text, which is its answer, "" where nobody said; "" for a caption.
             more: further questions with their answers, rows of their own (see `Batch.text_of`).
             wrong: texts that do not fit their picture, rows of their own (see `Batch.fits`).
             documents: in place of texts, a question about several pictures and its answer: a user's message and an
@@ -102,7 +102,9 @@ class FusionProcessor:
         return batch
 
     def _answer(self, question: str, answer: str) -> int:
-        return self._number.get(answer, UNLISTED) if question else NOT_ASKED
+        if not question:
+            return NOT_ASKED
+        return self._number.get(answer, UNLISTED) if answer else UNKNOWN
 
     @staticmethod
     def _asked(id: str, messages: Sequence[Message]) -> tuple[str, str]:

@@ -35,6 +35,15 @@ class TrainConfig:
         seed: of everything random in the steps (dropout). The data's order has the loader's own seed.
         self_critical: train a model that writes captions on the CIDEr-D of what it writes (`training.self_critical`) in
             the place of its family's loss; it must have learnt captions before.
+        teacher: a model to learn from beside the labels: the folder of a trained one, or "self", the average of the own
+            weights (`ema`); see `training.teaching`.
+        teach: what it teaches: "logits" of answers, "features" of pictures and texts, or their "similarities".
+        teach_weight: of that beside the family's own loss.
+        temperature: of "logits"; 0: only the teacher's likeliest answer is taught.
+        sure: least probability of its likeliest answer with which the teacher teaches a question.
+        lora: rank of matrices that are trained beside the weights of linear layers (`training.lora`), and nothing else.
+            They become one with the weights at the end. None: the weights themselves train.
+        lora_on: regular expression of the layers' names.
         log_every: steps between two lines of `metrics.jsonl`; each averages over the steps since the last.
         evaluate_every: steps between two calls of the evaluation hook; 0 calls it at the end only.
         checkpoint_every: steps between two checkpoints; 0 writes one at the end and on interruption only.
@@ -57,6 +66,13 @@ class TrainConfig:
     device: str = "auto"
     seed: int = 0
     self_critical: bool = False
+    teacher: str | None = None
+    teach: Literal["logits", "features", "similarities"] = "logits"
+    teach_weight: float = 1.0
+    temperature: float = 1.0
+    sure: float = 0.0
+    lora: int | None = None
+    lora_on: str = "(q|k|v|out)_proj$"
     log_every: int = 10
     evaluate_every: int = 0
     checkpoint_every: int = 200
@@ -69,12 +85,16 @@ class TrainConfig:
             _require(value is None or value > 0, name, "a number above 0", value)
         for name, least in (("log_every", 1), ("keep", 1), ("evaluate_every", 0), ("checkpoint_every", 0)):
             _require(getattr(self, name) >= least, name, f"{least} or more", getattr(self, name))
-        for name in ("lr", "weight_decay"):
+        for name in ("lr", "weight_decay", "teach_weight", "temperature"):
             _require(getattr(self, name) >= 0, name, "0 or more", getattr(self, name))
         for pattern, lr in self.groups:
             _require(lr is None or lr >= 0, "groups", f"a learning rate of 0 or more, or null, for {pattern!r}", lr)
         _require(all(0 <= beta < 1 for beta in self.betas), "betas", "two numbers in [0, 1)", self.betas)
         _require(0 <= self.warmup < 1, "warmup", "a share of the run in [0, 1)", self.warmup)
+        _require(0 <= self.sure <= 1, "sure", "a probability in [0, 1]", self.sure)
+        _require(self.lora is None or self.lora > 0, "lora", "a rank above 0", self.lora)
+        _require(self.teacher != "self" or self.ema is not None, "ema", "a decay, as the teacher is an average", None)
+        _require(not (self.teacher and self.self_critical), "teacher", "none with self_critical", self.teacher)
         _require(self.ema is None or 0 < self.ema < 1, "ema", "a decay in (0, 1)", self.ema)
 
 

@@ -97,6 +97,19 @@ def arranged(model: nn.Module, groups: Sequence[Group]) -> Iterator[dict[str, st
             parameter.requires_grad_(before[name])
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside, and every module back in its own mode afterwards."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 def frozen_modules(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """The outermost modules that have parameters, all of them frozen."""
     found: list[tuple[str, nn.Module]] = []

@@ -23,6 +23,7 @@ from diptych.training.progress import Display, Show
 from diptych.training.run import Listener, Source, StopRequest, TrainResult, environment, stream
 from diptych.training.session import Evaluate, Session
 from diptych.training.step import LossesOf, Stepper
+from diptych.training.teaching import Taught
 from diptych.training.watch import duplicate_share
 
 
@@ -72,6 +73,8 @@ def train(  # noqa: PLR0915  (the one function that may be long)
         display = Display(show)
         stack.callback(display.close)
         session = Session(model, optimizer, config, end, out, hashes, [display, *([on_event] if on_event else [])])
+        if isinstance(losses, Taught):
+            losses.average = session.average
         session.restore(resolved, resume)
         barrier()  # nobody writes before everybody has read
         session.folder.begin(resolved, environment(device, bf16), session.tally.step)

@@ -1,7 +1,6 @@
 """A model that writes captions, trained on the reward of what it writes (Rennie et al. 2017)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from diptych.data.store import STREAMED, Dataset
 from diptych.decoding import Written, write
 from diptych.objectives.self_critical import self_critical
+from diptych.training.groups import evaluating
 from diptych.types import Batch, InputError, Losses
 
 Reward = Callable[[Sequence[str], Sequence[Sequence[str]]], Any]
@@ -54,7 +54,7 @@ class SelfCritical:
     def __call__(self, batch: Batch) -> Losses:
         """Parts: "loss/scst". Stats: the mean rewards "reward/drawn" and "reward/greedy"."""
         assert batch.pixels is not None
-        with torch.no_grad(), _evaluating(self.model):
+        with torch.no_grad(), evaluating(self.model):
             greedy = self._write(batch.pixels)
             drawn = self._write(batch.pixels, draw)
         torch.clear_autocast_cache()  # before torch 2.10 it holds weights cast without a gradient, and hands them out
@@ -62,7 +62,7 @@ class SelfCritical:
         worth = [self._worth(texts, references).to(batch.pixels.device) for texts in (drawn, greedy)]
         tokens, mask = self._rows(drawn)
         tokens, mask = tokens.to(batch.pixels.device), mask.to(batch.pixels.device)
-        with _evaluating(self.model):
+        with evaluating(self.model):
             states = self.model.states(Batch(batch.ids, batch.pixels, tokens=tokens, token_mask=mask))
         log_probs = self.model.lm.logits(states[:, :-1]).float().log_softmax(dim=-1)
         log_probs = log_probs.gather(2, tokens[:, 1:, None])[..., 0]
@@ -102,16 +102,3 @@ def references_of(dataset: Dataset) -> dict[str, list[str]]:
         for sample in dataset.take(range(start, min(start + STREAMED, len(dataset))), fields=("captions",)):
             found[sample.id] = sample.captions
     return found
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside, and every module back in its own mode afterwards."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
