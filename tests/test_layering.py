@@ -46,6 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pocket": BOTTOM | {"data", "processing", "towers", "models", "tasks"},
 }
 MAY_IMPORT["fitting"] = set(MAY_IMPORT)
+MAY_IMPORT["labelling"] = set(MAY_IMPORT)
 MAY_IMPORT["api"] = set(MAY_IMPORT)
 MAY_IMPORT["__init__"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         segment,
     )
     from diptych.fitting import train
+    from diptych.labelling import label
     from diptych.recipes import recipe
     from diptych.types import InputError, Sample
 
@@ -56,6 +57,7 @@ _HOMES = {
     "fill": "diptych.api",
     "health": "diptych.api",
     "import_dataset": "diptych.api",
+    "label": "diptych.labelling",
     "InputError": "diptych.types",
     "load": "diptych.api",
     "match": "diptych.api",
@@ -83,6 +85,7 @@ __all__ = [
     "export_dataset",
     "health",
     "import_dataset",
+    "label",
     "load",
     "match",
     "open_dataset",

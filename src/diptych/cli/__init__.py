@@ -20,6 +20,7 @@ from diptych.cli import (
     data_curate,
     data_export,
     data_fetch,
+    data_label,
     data_leaks,
     data_show,
     doctor,
@@ -89,6 +90,13 @@ diptych data show "scenes:?n=48" --png scenes.png --plain""",
         """
 diptych data curate clipart --dry-run
 diptych data curate scans --to scans-clean --plan plan.toml""",
+    ),
+    "data label": (
+        data_label.label,
+        """
+diptych data label runs/teacher questions --to labelled --sure 0.95
+diptych data label runs/simvlm scans --to captioned --what captions
+diptych data label pocket scans --to classed --what classes --labels cat,dog,other""",
     ),
     "data export": (
         data_export.export,

@@ -1,7 +1,5 @@
 """Fine-tuning by matrices of low rank beside the weights, which stay as they are."""
 
-from __future__ import annotations
-
 import re
 
 import torch

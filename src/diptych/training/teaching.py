@@ -11,8 +11,6 @@ compared with what the pupil says on the way to its own losses (`Losses.outputs`
   2023, TinyCLIP, affinity mimicking); the widths of the two models need not be the same.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
