@@ -158,6 +158,8 @@ def classify(model: Any, images: Any, labels: Sequence[str], **options: Any) -> 
 
 def retrieve(model: Any, queries: Sequence[Any], images: Any, k: int = 10, **options: Any) -> list[list[tasks.Hit]]:
     """For each query, a text or a picture, the `k` best of `images`. See `tasks.retrieve`."""
+    if isinstance(options.get("by"), (str, Path)):
+        options["by"] = models.load(options["by"])
     return tasks.retrieve(_model(model), queries, images, k, **options)
 
 
@@ -210,16 +212,17 @@ def evaluate(
         model: a model or its address.
         dataset: a dataset or its address. Captions are needed for "retrieve" and "caption", labels for "classify",
             questions for "answer", negatives for "match", boxes for "detect", masks for "segment".
-        options: `batch_size`, `device`, `seed`, `progress`; `labels`, `templates` for "classify"; `judge` for
-            "caption" and "draw"; see the evaluator of the task in `diptych.evaluation`.
+        options: `batch_size`, `device`, `seed`, `progress`; `by`, `shortlist` for "retrieve"; `labels`, `templates` for
+            "classify"; `judge` for "caption" and "draw"; see the evaluator of the task in `diptych.evaluation`.
 
     Raises:
         InputError: an unknown task, a model that cannot do it, or data without what the task needs.
     """
     if task not in EVALUATORS:
         raise InputError(f"task: expected {', '.join(EVALUATORS)}, got {task!r}")
-    if isinstance(options.get("judge"), (str, Path)):
-        options["judge"] = models.load(options["judge"])
+    for name in ("judge", "by"):
+        if isinstance(options.get(name), (str, Path)):
+            options[name] = models.load(options[name])
     return EVALUATORS[task](_model(model), _dataset(dataset), **options)
 
 

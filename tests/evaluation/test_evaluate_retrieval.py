@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from colours import NAMES, Blind, OffByOne, Oracle, dataset, sample
+from colours import COLOURS, NAMES, Blind, OffByOne, Oracle, dataset, sample
 
 from diptych.evaluation import to_json
 from diptych.evaluation.retrieve import RetrievalResult, evaluate_retrieval
@@ -46,6 +46,37 @@ def test_a_wrong_model_is_below_chance(tmp_path: Path) -> None:
     assert (
         result.estimates["retrieval/i2t_median_rank"].value == 6.0
     )  # one is better, eight are tied with the right one
+
+
+class Looks:
+    """Scores each pair: an oracle, of which the first `known` colours are known; the others get 0."""
+
+    def __init__(self, known: int = len(NAMES)) -> None:
+        self.known, self.pairs = NAMES[:known], 0
+
+    def match(self, pictures, texts):
+        self.pairs += len(texts)
+        colours = [NAMES[self._nearest(picture)] for picture in pictures]
+        return np.array([float(c in t.split() and c in self.known) for c, t in zip(colours, texts)], np.float32)
+
+    @staticmethod
+    def _nearest(picture) -> int:
+        return int(np.argmin([np.abs(picture.mean(axis=(0, 1)) - COLOURS[name]).sum() for name in NAMES]))
+
+
+def test_a_shortlist_is_put_in_order_by_pairs(tmp_path: Path) -> None:
+    """A wrong encoder, whose right answer is never first, is set right where it is among the candidates looked at."""
+    looks, data = Looks(), dataset(tmp_path / "d", pairs(tmp_path))
+    found = evaluate_retrieval(OffByOne(), data, by=looks, shortlist=10).estimates
+    assert looks.pairs == 100 and found["retrieval/i2t_r@1"].value == 0.0
+    assert found["retrieval/i2t_r@1_by_pairs"].value == found["retrieval/t2i_r@1_by_pairs"].value == 1.0
+    looks = Looks()
+    found = evaluate_retrieval(OffByOne(), data, by=looks, shortlist=1).estimates
+    assert looks.pairs <= 20, "the first of each query, which is wrong, is all that is looked at"
+    for way in ("i2t", "t2i"):
+        assert found[f"retrieval/{way}_r@1_by_pairs"].value == 0.0
+    half = evaluate_retrieval(OffByOne(), data, by=Looks(5), shortlist=10).estimates
+    assert 0.5 <= half["retrieval/t2i_r@1_by_pairs"].value < 0.7  # of the others all candidates are tied
 
 
 def test_what_cannot_be_judged_is_counted(tmp_path: Path) -> None:

@@ -45,3 +45,27 @@ def test_nothing_to_ask_and_nothing_to_find():
         retrieve(Toy(), "red", [picture("red")])
     with pytest.raises(InputError, match="expected a picture"):
         retrieve(Toy(), [b"?"], [picture("red")])
+
+
+def test_a_shortlist_is_looked_at_pair_by_pair(tmp_path):
+    class Dark:
+        """Prefers the darker picture, whatever the text."""
+
+        def __init__(self):
+            self.pairs = 0
+
+        def match(self, pictures, texts):
+            self.pairs += len(texts)
+            return np.array([-float(np.asarray(one).mean()) for one in pictures], np.float32)
+
+    images = [picture(name) for name in NAMES]
+    plain = retrieve(Toy(), ["red", "blue"], images, k=len(NAMES))
+    dark = Dark()
+    found = retrieve(Toy(), ["red", "blue"], images, k=2, by=dark, shortlist=3)
+    assert dark.pairs == 6
+    for all_hits, hits in zip(plain, found):
+        best = sorted(all_hits[:3], key=lambda hit: np.asarray(images[int(hit.id)]).mean())
+        assert [hit.id for hit in hits] == [hit.id for hit in best[:2]]
+        assert hits[0].score == pytest.approx(-np.asarray(images[int(hits[0].id)]).mean(), rel=1e-3)
+    with pytest.raises(InputError, match="texts as queries"):
+        retrieve(Toy(), [picture("red")], images, by=dark)

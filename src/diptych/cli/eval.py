@@ -47,7 +47,8 @@ def evaluate(
             (hidden words of captions), detect (boxes), segment (masks), draw (a picture for a caption).
         labels: For classify: the classes to choose from, separated by commas; by default those of the dataset.
         judge: For caption and draw: a dual encoder ("pocket" or another model's address) that says how well pictures
-            and texts fit (CLIPScore).
+            and texts fit (CLIPScore). For retrieve: a model that reads picture and text together, which is too slow to
+            look at all pairs: it puts the 16 best candidates of each query in its own order.
         held_out: Judge on this share of the data only: with the --loader.held_out, --loader.split_by and --loader.seed
             of a training run (0.1, creator and 0 by default) exactly what that run did not see.
         split_by: For --held-out: samples with the same value of this field stay on one side, e.g. creator or id.
@@ -68,7 +69,7 @@ def evaluate(
     with terminal.Working() as working:
         datasets = {name: _opened(name, held_out, split_by, seed, working) for name in data}
         if judge is not None:
-            options["judge"] = api.load(judge, working)
+            options["by" if task == "retrieve" else "judge"] = api.load(judge, working)
         results = _judge(models, datasets, task, options, working)
     differences = {name: compare_all(of_models, seed) for name, of_models in results.items()}
     said = [
@@ -100,8 +101,8 @@ def evaluate(
 
 def _options(task: Task, labels: str | None, judge: str | None) -> dict[str, Any]:
     """What only some tasks take, after a check that this one does."""
-    if judge is not None and task not in ("caption", "draw"):
-        raise InputError(f"--judge: only --task caption and draw are judged by a model, not {task}")
+    if judge is not None and task not in ("caption", "draw", "retrieve"):
+        raise InputError(f"--judge: only --task caption, draw and retrieve are judged by a model, not {task}")
     if labels is None:
         return {}
     if task != "classify":

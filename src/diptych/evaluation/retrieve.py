@@ -9,13 +9,15 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from diptych.capabilities import DualEncoder
 from diptych.data.store import Dataset
 from diptych.evaluation.judged import Values
 from diptych.evaluation.metrics.intervals import mean_interval, median_interval
-from diptych.evaluation.metrics.retrieval import QueryRanks, RetrievalRanks, ranks_of_embeddings
+from diptych.evaluation.metrics.retrieval import QueryRanks, RetrievalRanks, ranks_of_embeddings, ranks_of_scores
 from diptych.tasks.embed import embed_readable_images, embed_texts
+from diptych.tasks.retrieve import match_pairs
 from diptych.types import Estimate, InputError, Rejected
 
 KS = (1, 5, 10)
@@ -111,6 +113,8 @@ def evaluate_retrieval(
     model: Any,
     dataset: Dataset,
     *,
+    by: Any = None,
+    shortlist: int = 16,
     batch_size: int = 64,
     device: str = "auto",
     seed: int = 0,
@@ -121,6 +125,9 @@ def evaluate_retrieval(
     All captions of all readable samples are candidates and queries. Recall and rank are defined in
     `diptych.evaluation.metrics.retrieval`; intervals are drawn over pictures, each with all its captions. `progress` is
     called with how many pictures are embedded and how many there are.
+
+    With `by`, a model that `tasks.match` can ask, the first `shortlist` candidates of each query are looked at pair by
+    pair and put in its order; the recalls of that are the same names with "_by_pairs".
 
     Raises:
         InputError: the model is no dual encoder, or no sample has both a caption and a readable picture.
@@ -143,8 +150,16 @@ def evaluate_retrieval(
     text_ids = np.array([distinct[text] for text in texts])
     vectors = embed_texts(model, list(distinct), batch_size=batch_size, device=device)[text_ids]
     ranks = ranks_of_embeddings(embedded.vectors, vectors, image_of_text, text_ids=text_ids)
+    estimates = retrieval_estimates(ranks, image_of_text, seed)
+    if by is not None:
+        options = {"batch_size": batch_size, "device": device, "progress": progress}
+        cosines = embedded.vectors @ embed_texts(model, list(distinct), batch_size=batch_size, device=device).T
+        orders = _by_pairs(by, dataset.select(rows), list(distinct), cosines, shortlist, options)
+        of_pictures, of_texts = (ranks_of_scores(one[:, text_ids], image_of_text, text_ids=text_ids) for one in orders)
+        found = retrieval_estimates(RetrievalRanks(of_pictures.i2t, of_texts.t2i), image_of_text, seed)
+        estimates |= {f"{name}_by_pairs": one for name, one in found.items() if "r@" in name}
     return RetrievalResult(
-        estimates=retrieval_estimates(ranks, image_of_text, seed),
+        estimates=estimates,
         rows=rows,
         captions=texts,
         image_of_text=image_of_text,
@@ -155,6 +170,32 @@ def evaluate_retrieval(
         rejected=list(embedded.rejected),
         without_caption=len(captions) - len(with_caption),
     )
+
+
+def _by_pairs(
+    model: Any,
+    pictures: Dataset,
+    texts: Sequence[str],
+    cosines: NDArray[np.float32],
+    shortlist: int,
+    options: dict[str, Any],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores N x M by which pictures find texts, and by which texts find pictures.
+
+    The shortlist of a query stands before all others, in the order of the model that looked at its pairs.
+    """
+    chosen = [np.argsort(-some, axis=1, kind="stable")[:, :shortlist] for some in (cosines, cosines.T)]
+    pairs = {(i, int(j)) for i, some in enumerate(chosen[0]) for j in some}
+    pairs |= {(int(i), j) for j, some in enumerate(chosen[1]) for i in some}
+    looked = match_pairs(model, pictures, texts, sorted(pairs), **options)
+    found = []
+    for some, best, swapped in ((cosines, chosen[0], False), (cosines.T, chosen[1], True)):
+        scores = some.astype(np.float64)
+        for query, own in enumerate(best):
+            seen = [looked.get((int(i), query) if swapped else (query, int(i)), -np.inf) for i in own]
+            scores[query, own] = 1 + rankdata(seen) / len(own)
+        found.append(scores)
+    return found[0], found[1].T
 
 
 def retrieval_estimates(

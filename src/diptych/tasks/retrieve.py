@@ -1,6 +1,7 @@
 """The pictures that fit a text, or that look like a picture."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -10,12 +11,16 @@ from jaxtyping import Float
 from diptych.capabilities import DualEncoder
 from diptych.data.store import Dataset
 from diptych.tasks.embed import embed_images, embed_readable_images, embed_texts
+from diptych.tasks.match import match
 from diptych.tasks.reading import Pictures, Progress
 from diptych.types import InputError
 
 
 class Hit(NamedTuple):
-    """A picture that was found: its id, its cosine with the query, and the flat fields that an index keeps with it."""
+    """A picture that was found: its id, its cosine with the query, and the flat fields that an index keeps with it.
+
+    The score of a hit that another model put in its place is that model's.
+    """
 
     id: str
     score: float
@@ -49,6 +54,8 @@ def retrieve(
     images: Pictures | Searchable,
     k: int = 10,
     *,
+    by: Any = None,
+    shortlist: int = 50,
     batch_size: int = 64,
     device: str = "auto",
     progress: Progress | None = None,
@@ -59,9 +66,14 @@ def retrieve(
         queries: texts (`str`) and pictures (anything else: `Path`, PIL image, array, bytes), mixed as you like.
         images: pictures as `embed_images` takes them, or an index whose vectors this model made. A hit's id is the
             sample's id in a dataset, the path of a picture that is one, else its position in the list.
+        by: a model that `match` can ask, which looks at each text with its `shortlist` best pictures and puts these in
+            its own order: a fusion model is too slow to look at every pair.
 
-    Pictures that cannot be read are never found. Raises `InputError` for a query picture that cannot be read.
+    Pictures that cannot be read are never found. Raises `InputError` for a query picture that cannot be read, and where
+    `by` is given with query pictures or an index, which has no pictures to look at.
     """
+    if by is not None and (isinstance(images, Searchable) or not all(isinstance(query, str) for query in queries)):
+        raise InputError("by: expected texts as queries and pictures to look at, not an index")
     vectors = embed_queries(model, queries, device=device)
     if not len(vectors):
         return []
@@ -71,11 +83,38 @@ def retrieve(
     if not found.kept:
         return [[] for _ in queries]
     names = picture_ids(images)
+    scores = vectors @ found.vectors.T
+    best = np.argsort(-scores, axis=1, kind="stable")[:, : k if by is None else max(k, shortlist)]
+    if by is None:
+        return [[Hit(names[found.kept[i]], float(row[i]), {}) for i in some] for row, some in zip(scores, best)]
+    pairs = [(found.kept[i], query) for query, some in enumerate(best) for i in some]
+    looked = match_pairs(by, images, queries, pairs, batch_size=batch_size, device=device, progress=progress)
     answers = []
-    for scores in vectors @ found.vectors.T:
-        best = np.argsort(-scores, kind="stable")[:k].tolist()
-        answers.append([Hit(names[found.kept[i]], float(scores[i]), {}) for i in best])
+    for query, some in enumerate(best):
+        seen = [(looked[found.kept[i], query], found.kept[i]) for i in some if (found.kept[i], query) in looked]
+        seen.sort(key=lambda one: -one[0])
+        answers.append([Hit(names[i], score, {}) for score, i in seen[:k]])
     return answers
+
+
+def match_pairs(
+    model: Any, images: Pictures, texts: Sequence[str], pairs: Iterable[tuple[int, int]], **options: Any
+) -> dict[tuple[int, int], float]:
+    """The score of `match` for each pair (number of a picture, number of a text) whose picture can be read.
+
+    Each picture is decoded once, whatever number of texts it is looked at with.
+    """
+    of: dict[int, list[int]] = defaultdict(list)
+    for picture, text in pairs:
+        of[picture].append(text)
+    rows = sorted(of)
+    chosen = images.select(rows) if isinstance(images, Dataset) else [images[row] for row in rows]
+    found = match(model, chosen, [[texts[i] for i in of[row]] for row in rows], **options)
+    return {
+        (rows[place], text): float(score)
+        for place, scores in zip(found.kept, found.scores)
+        for text, score in zip(of[rows[place]], scores)
+    }
 
 
 def picture_ids(images: Pictures) -> list[str]:
