@@ -18,6 +18,12 @@ def test_overlaps_by_hand() -> None:
     assert iou(torch.zeros(1, 4), torch.zeros(1, 4)).item() == 0
 
 
+def test_of_many_boxes_the_best_are_looked_at() -> None:
+    low = torch.arange(5000.0)[:, None].expand(-1, 2) * 2
+    kept = suppressed(torch.cat([low, low + 1], dim=1), torch.linspace(0, 1, 5000))
+    assert kept.tolist() == list(range(4999, 3999, -1))
+
+
 def test_suppression_equals_the_definition() -> None:
     rng = np.random.default_rng(0)
     low = torch.tensor(rng.random((200, 2)), dtype=torch.float32)

@@ -6,6 +6,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 
+CANDIDATES = 1000  # Lin et al. 2017, RetinaNet, section 4.1
+
+
 def area(boxes: Float[Tensor, "*N 4"]) -> Float[Tensor, "*N"]:
     """0 for a box without extent."""
     return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(dim=-1)
@@ -34,10 +37,12 @@ def suppressed(
 ) -> Int[Tensor, "K"]:
     """The boxes that stay, the highest score first: none overlaps a higher one by more than `threshold` (greedy NMS).
 
+    Only the `CANDIDATES` highest scores are looked at, as detectors do: all pairs of them are compared.
+
     Args:
         most: that stay, at most.
     """
-    order = scores.argsort(descending=True, stable=True)
+    order = scores.argsort(descending=True, stable=True)[:CANDIDATES]
     overlaps = (iou(boxes[order], boxes[order]) > threshold).cpu().numpy()
     kept: list[int] = []
     gone = [False] * len(order)
