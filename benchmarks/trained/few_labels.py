@@ -135,10 +135,10 @@ def draw(rows: list[dict[str, Any]], chance: float, to: Path) -> None:
         axes.plot(row["seeds"], [place] * len(row["seeds"]), ".", color="#2458a6", alpha=0.4)
     axes.axvline(chance, color="0.6", linewidth=1, linestyle="--", label="commonest answers")
     axes.set_yticks(range(len(rows)), [row["way"] for row in rows])
-    axes.invert_yaxis()
+    axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel("questions about unseen scenes answered rightly")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside upper right")
     figure.savefig(to)
 
 

@@ -5,7 +5,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-
 CANDIDATES = 1000  # Lin et al. 2017, RetinaNet, section 4.1
 
 

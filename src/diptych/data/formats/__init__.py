@@ -70,7 +70,7 @@ FORMATS: dict[str, Format] = {  # asked in this order: those that are told by mo
     "redcaps": Format(redcaps.recognise, redcaps.read, redcaps.listing),
     "textcaps": Format(textcaps.recognise, textcaps.read, textcaps.listing),
     "laion": Format(laion.recognise, laion.read, laion.listing),
-    "vqa": Format(vqa.recognise, vqa.read, vqa.listing),
+    "vqa": Format(vqa.recognise, vqa.read, vqa.listing, vqa.write),
     "textvqa": Format(textvqa.recognise, textvqa.read, textvqa.listing),
     "vizwiz": Format(vizwiz.recognise, vizwiz.read, vizwiz.listing),
     "clevr": Format(clevr.recognise, clevr.read, clevr.listing),

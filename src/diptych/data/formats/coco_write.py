@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from diptych.data import masks
 from diptych.data.formats.boxes import Box
-from diptych.data.formats.written import Names, Pictures, bytes_of
+from diptych.data.formats.written import Names, Pictures, bytes_of, numbering
 from diptych.images import BadImage, decode
 from diptych.types import EncodedImage, InputError, Mask, Object, Sample
 
@@ -50,8 +50,8 @@ def write(samples: Iterable[Sample], folder: Path) -> dict[str, int]:
     ordered = list(parts.values()) or [_Part(Pictures(folder / "images"), "")]
     images = [row for part in ordered for row in part.images]
     objects = [row for part in ordered for row in part.objects]
-    new_image = _numbering([row["id"] for row in images])
-    new_object = _numbering([row["id"] for row in objects])
+    new_image = numbering([row["id"] for row in images])
+    new_object = numbering([row["id"] for row in objects])
     for row in images:
         row["id"] = new_image(row["id"])
     for row in objects:
@@ -131,15 +131,6 @@ class _Part:
         ]
         if captions:
             _dump(common | {"annotations": captions}, folder / f"captions{suffix}.json")
-
-
-def _numbering(ids: list[str]) -> Callable[[str], int]:
-    """The ids as they are, if all are different positive integers in plain notation; else 1, 2, 3, ... in order."""
-    plain = (id.isdecimal() and id.isascii() and len(id) <= 15 and id[0] != "0" for id in ids)
-    if all(plain) and len(set(ids)) == len(ids):
-        return int
-    count = iter(range(1, len(ids) + 1))
-    return lambda id: next(count)
 
 
 def _length(low: float, high: float) -> float:

@@ -16,7 +16,10 @@ from diptych.data.formats.annotated import Part, Pictures, answers_of, choose, f
 from diptych.data.formats.json_stream import stream_members
 from diptych.data.formats.records import BadRow, head_keys, maybe, need, texts
 from diptych.data.formats.rows import Row, Rows
+from diptych.data.formats.vqa_write import write
 from diptych.types import InputError, Question, Rejected, Sample
+
+__all__ = ["listing", "read", "recognise", "write"]
 
 NAME = re.compile(
     r"(?P<version>v\d_)?(?P<task>OpenEnded|MultipleChoice)_(?P<data>\w+)_(?P<split>[a-z-]+\d{4})_questions\.json",

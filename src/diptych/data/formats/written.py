@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from diptych.images import HEADER_BYTES, read_bytes
@@ -49,6 +50,15 @@ class Names:
 def bytes_of(image: EncodedImage) -> bytes:
     """A picture's encoded bytes. Raises `BadImage` if it is a file that cannot be read."""
     return image.data if image.data is not None else read_bytes(Path(image.path or ""))
+
+
+def numbering(ids: list[str]) -> Callable[[str], int]:
+    """The ids as they are, if all are different positive integers in plain notation; else 1, 2, 3, ... in order."""
+    plain = (id.isdecimal() and id.isascii() and len(id) <= 15 and id[0] != "0" for id in ids)
+    if all(plain) and len(set(ids)) == len(ids):
+        return int
+    count = iter(range(1, len(ids) + 1))
+    return lambda id: next(count)
 
 
 def safe_name(id: str) -> str:
