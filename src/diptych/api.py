@@ -23,6 +23,7 @@ from diptych.evaluation.draw import evaluate_draw
 from diptych.evaluation.fill import evaluate_fill
 from diptych.evaluation.judged import Judged
 from diptych.evaluation.match import evaluate_match
+from diptych.evaluation.probe import evaluate_probe
 from diptych.evaluation.retrieve import RetrievalResult, evaluate_retrieval
 from diptych.evaluation.segment import evaluate_segment
 from diptych.evaluation.zero_shot import ZeroShotResult, evaluate_zero_shot
@@ -44,6 +45,7 @@ EVALUATORS: dict[str, Callable[..., RetrievalResult | ZeroShotResult | Judged]] 
     "answer": evaluate_answer,
     "match": evaluate_match,
     "fill": evaluate_fill,
+    "probe": evaluate_probe,
     "detect": evaluate_detect,
     "segment": evaluate_segment,
     "draw": evaluate_draw,

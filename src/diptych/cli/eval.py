@@ -44,7 +44,8 @@ def evaluate(
         data: One or several datasets: a built-in one, a Diptych dataset or raw data.
         task: retrieve (do texts and pictures find each other), classify (pictures find the name of their class),
             caption (write one), answer (questions), match (true captions against wrong ones that are close), fill
-            (hidden words of captions), detect (boxes), segment (masks), draw (a picture for a caption).
+            (hidden words of captions), probe (a linear map tells classes by frozen features), detect (boxes), segment
+            (masks), draw (a picture for a caption).
         labels: For classify: the classes to choose from, separated by commas; by default those of the dataset.
         judge: For caption and draw: a dual encoder ("pocket" or another model's address) that says how well pictures
             and texts fit (CLIPScore). For retrieve: a model that reads picture and text together, which is too slow to

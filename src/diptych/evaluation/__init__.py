@@ -8,7 +8,7 @@ from typing import Literal
 
 from diptych.types import Estimate
 
-Task = Literal["retrieve", "classify", "caption", "answer", "match", "fill", "detect", "segment", "draw"]
+Task = Literal["retrieve", "classify", "caption", "answer", "match", "fill", "probe", "detect", "segment", "draw"]
 """What a model can be judged by."""
 
 

@@ -84,7 +84,7 @@ class Judged:
     """What came out.
 
     Attributes:
-        task: "caption", "answer", "match", "fill", "detect", "segment" or "draw".
+        task: "caption", "answer", "match", "fill", "probe", "detect", "segment" or "draw".
         estimates: by name, such as "answer/accuracy" or "match/accuracy[words shuffled]".
         values: by the names of those estimates that are means over units.
         cases: every judged unit.

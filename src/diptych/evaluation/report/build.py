@@ -46,6 +46,7 @@ MAIN = {  # the number that a task's summary tells
     "detect": "detect/ap",
     "segment": "segment/miou",
     "fill": "fill/right",
+    "probe": "probe/image",
     "draw": "draw/things_f1",
 }
 SCORES = {  # what the score of an example is
@@ -55,6 +56,7 @@ SCORES = {  # what the score of an example is
     "detect": "IoU with the true box or, for all classes, the share of things that were found",
     "segment": "IoU with the true mask or, for all classes, mean IoU",
     "fill": "share of the hidden words that are guessed",
+    "probe": "1 where the class is right",
     "draw": "F1 of the things in the picture or, where they are not known, CLIPScore",
 }
 BOXED = 320  # pixels of the longer side of a picture with boxes

@@ -69,6 +69,11 @@ _KNOWN = {
     "retrieval/i2t_r@5": Metric("Picture to text, R@5"),
     "retrieval/i2t_r@10": Metric("Picture to text, R@10"),
     "retrieval/i2t_median_rank": Metric("Picture to text, median rank", "rank"),
+    **{
+        f"retrieval/{way}_r@{k}_by_pairs": Metric(f"{label}, R@{k}, shortlist by pairs")
+        for way, label in (("t2i", "Text to picture"), ("i2t", "Picture to text"))
+        for k in (1, 5, 10)
+    },
     "bias/text_tells": Metric("Text alone tells it"),
     "bias/new_text_tells": Metric("A text not seen before tells it"),
     "zero_shot/top1": Metric("Zero-shot, top-1"),
@@ -90,6 +95,9 @@ _KNOWN = {
     "answer/accuracy": Metric("Answers, accuracy"),
     "answer/ece": Metric("Confidence is off by (ECE)", "error"),
     "answer/confidence_auroc": Metric("Confidence tells right from wrong (AUROC)"),
+    "fill/right": Metric("Hidden words guessed"),
+    "probe/image": Metric("Linear probe, pictures"),
+    "probe/text": Metric("Linear probe, texts"),
     "match/accuracy": Metric("True caption preferred"),
     "match/text_score": Metric("Text score (Winoground)"),
     "match/image_score": Metric("Image score (Winoground)"),
@@ -100,6 +108,7 @@ _KNOWN = {
     **{f"detect/ap_{size}": Metric(f"AP, {size} things") for size in ("small", "medium", "large")},
     **{f"detect/ar_{n}": Metric(f"Average recall, {n} a picture") for n in (1, 10, 100)},
     **{f"detect/ar_{size}": Metric(f"Average recall, {size} things") for size in ("small", "medium", "large")},
+    "detect/recall@20": Metric("Things that one of 20 boxes meets"),
     "detect/referring@0.5": Metric("Expression finds its thing"),
     "segment/miou": Metric("mIoU"),
     "segment/referring_iou": Metric("Expressions, mean IoU"),
