@@ -164,7 +164,7 @@ def test_who_cannot_is_named_and_left_out(call: Call, clip: Path, writer: Path) 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--task", "answer", "--judge", "x"], "--judge: only --task caption and draw are judged by a model"),
+        (["--task", "answer", "--judge", "x"], "--judge: only --task caption, draw and retrieve are judged by a model"),
         (["--task", "match", "--labels", "a,b"], "--labels: only --task classify has classes"),
         (["--task", "classify", "--labels", " ,"], "--labels: expected names of classes, separated by commas"),
     ],

@@ -28,7 +28,9 @@ def written(world, tmp_path_factory):
     folder = tmp_path_factory.mktemp("written")
     for kind in (name for name, format in FORMATS.items() if format.write is not None):
         report = export_dataset(world, f"{kind}:{folder / kind}")
-        assert (report.samples, report.left_out) == (12, {}), kind
+        unanswered = sum(not one.answers for sample in world for one in sample.questions)
+        left_out = {"question without an answer": unanswered} if kind == "vqa" else {}
+        assert (report.samples, report.left_out) == (12, left_out), kind
     return folder
 
 
@@ -38,7 +40,7 @@ def pictures(dataset):
 
 def test_every_format_opens_again(world, written):
     opened = {folder.name: open_dataset(folder) for folder in written.iterdir()}
-    assert set(opened) == {"coco", "wds", "parquet", "chat", "table", "folder"}
+    assert set(opened) == {"coco", "wds", "parquet", "chat", "table", "folder", "vqa"}
     for kind, dataset in opened.items():
         assert len(dataset) == 12 and dataset.card.get("rejected", {}) == {}, kind
         assert pictures(dataset) == pictures(world), kind
@@ -47,6 +49,9 @@ def test_every_format_opens_again(world, written):
     for kind in ("coco", "folder", "table"):
         assert opened[kind].column("captions") == world.column("captions"), kind
     assert all(sample.messages for sample in opened["chat"])
+    for ours, theirs in zip(world, opened["vqa"]):
+        told = [(one.question, one.answers) for one in ours.questions if one.answers]
+        assert [(one.question, one.answers) for one in theirs.questions] == told
     for ours, theirs in zip(world, opened["coco"]):
         names = ("name", "mask", "attributes", "kind")
         assert [[getattr(thing, name) for name in names] for thing in theirs.objects] == [
