@@ -479,6 +479,7 @@ def test_column_names():
 def test_text_encodings():
     assert decode_text("é".encode()) == decode_text("\ufeffé".encode()) == decode_text("é".encode("utf-16")) == "é"
     assert decode_text(b"caf\xe9") == "caf\udce9"
+    assert decode_text(b"\xfe\xff\x00a\x00").endswith("a\x00"), "half a letter of UTF-16: shown as it is, refused later"
 
 
 def test_open_dataset_says_what_it_recognised(folder, caplog):

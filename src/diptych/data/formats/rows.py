@@ -10,6 +10,7 @@ import json
 import posixpath
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -175,7 +176,8 @@ def merge_by_picture(rows: Iterable[Row]) -> tuple[list[Row], int]:
 def decode_text(data: bytes) -> str:
     """Text of UTF-8, or of UTF-16 that says so by its mark; bytes that are not UTF-8 stay visible as surrogates."""
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", "surrogatepass")
+        with suppress(UnicodeDecodeError):  # half a letter at the end: then it is no UTF-16 either
+            return data.decode("utf-16", "surrogatepass")
     return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
 
 
