@@ -144,7 +144,8 @@ def _fit(
         lora.add(model, recipe.training.lora, recipe.training.lora_on, recipe.training.seed)
     losses, view = _losses(model, dataset, recipe)
     features = None
-    if isinstance(model, HasFrozenImageTower) and not recipe.loader.augment and view is None:
+    several = recipe.loader.texts == "documents"  # a feature is of a sample's first picture
+    if isinstance(model, HasFrozenImageTower) and not recipe.loader.augment and view is None and not several:
         said = None if progress is None else lambda done, total: progress("features of the locked tower", done, total)
         features = tasks.image_features(model, dataset, progress=said)
     loader = Loader(

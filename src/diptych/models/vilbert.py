@@ -98,7 +98,7 @@ class ViLBERT(ReadsRegions, nn.Module):
     Config = ViLBERTConfig
     Processor = FusionProcessor
     PRESETS = PRESETS
-    VERSION = 1
+    VERSION = 2
     takes_several = True  # one, or two with a statement about both
 
     match = fusion.match

@@ -88,7 +88,7 @@ class VisualBERT(ReadsRegions, nn.Module):
     Config = VisualBERTConfig
     Processor = FusionProcessor
     PRESETS = PRESETS
-    VERSION = 1
+    VERSION = 2
     takes_several = True  # one, or two with a statement about both
 
     match = fusion.match

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,8 +12,8 @@ from diptych.data.formats.written import bytes_of, numbering
 from diptych.images import BadImage
 from diptych.types import InputError, Question, Sample
 
-YEARS = {"test": "2015"}  # of the others 2014
-_LETTERS = re.compile(r"[^a-z-]+")
+SPLITS = {"train": "train2014", "validation": "val2014", "valid": "val2014", "val": "val2014", "dev": "val2014"}
+SPLITS |= {"test": "test2015", "test-dev": "test2015"}
 
 
 def write(samples: Iterable[Sample], folder: Path) -> dict[str, int]:
@@ -22,7 +21,7 @@ def write(samples: Iterable[Sample], folder: Path) -> dict[str, int]:
 
     Returns what was left out: reason -> number of samples or questions.
 
-    Splits are called as VQA's: "train2014", "val2014", "test2015"; samples without one go to "train2014". Ids of
+    Splits are called as VQA's: "train2014", "val2014", "test2015"; what has none of these goes to "train2014". Ids of
     questions are kept if all of them are different positive integers, and are counted from 1 otherwise; pictures are
     counted from 1. The type of an answer ("yes/no", "number", "other") is that of the commonest one; the question's
     kind becomes its question type. Questions without an answer are left out, unless no question of the split has one.
@@ -63,8 +62,7 @@ def write(samples: Iterable[Sample], folder: Path) -> dict[str, int]:
 
 
 def _split(name: str | None) -> str:
-    stem = _LETTERS.sub("", (name or "train").lower()) or "train"
-    return stem + YEARS.get(stem, "2014")
+    return SPLITS.get((name or "train").lower(), "train2014")
 
 
 def _save(
