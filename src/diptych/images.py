@@ -133,7 +133,7 @@ def size_of(source: Source) -> tuple[int, int]:
     except Exception as error:  # as in `_decode_bytes`
         raise BadImage(_why(source) if isinstance(source, bytes) else "image corrupt", str(error)) from None
     try:
-        turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+        turned = image.format != "TIFF" and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5  # a TIFF is turned already
     except Exception:  # a broken EXIF block does not make the picture bad
         turned = False
     return (height, width) if turned else (width, height)

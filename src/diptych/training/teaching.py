@@ -127,7 +127,10 @@ def taught_features(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) ->
 
 def taught_similarities(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> Float[Tensor, ""]:
     """The mean of both directions, each averaged over its rows."""
-    own, wanted = (said["scale"].float() * said["image"].float() @ said["text"].float().t() for said in (ours, theirs))
+    with torch.autocast(ours["image"].device.type, enabled=False):  # products of rows want more digits than bf16 has
+        own, wanted = (
+            said["scale"].float() * said["image"].float() @ said["text"].float().t() for said in (ours, theirs)
+        )
     both = [
         F.kl_div(a.log_softmax(dim=1), b.log_softmax(dim=1), reduction="batchmean", log_target=True)
         for a, b in ((own, wanted), (own.t(), wanted.t()))
