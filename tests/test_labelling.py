@@ -74,6 +74,10 @@ def test_the_teacher_may_replace_what_is_known(source, tmp_path):
     found = label(Teacher(TABLE), source, tmp_path / "out", replace=True, sure=0.93)
     assert answers(found.dataset) == [[["yes"], ["two"], []], [[], [], []], [[]]]
     assert (found.asked, found.kept) == (6, 2) and found.precision.value == 1.0
+    assert len(found.rejected) == 2, "the broken picture once, whatever was asked about it"
+    again = label(Teacher(TABLE), found.dataset, tmp_path / "again", replace=True, sure=0.96)
+    assert [SURE in sample.scores for sample in again.dataset.take(range(3))] == [True, False, False]
+    assert again.dataset.take([0])[0].scores[SURE] == pytest.approx(0.99), "0.95 was of an answer that is gone"
 
 
 def test_captions_of_what_has_none(source, tmp_path):
@@ -81,6 +85,9 @@ def test_captions_of_what_has_none(source, tmp_path):
     assert [sample.captions for sample in found.dataset.take(range(3))] == [["red"], ["a thing"], []]
     assert (found.asked, found.kept, found.precision) == (2, 1, None)
     assert label(Teacher({}, Reply("a thing")), source, tmp_path / "sure", "captions").kept == 1
+    found = label(Teacher({}, Reply("a thing", 0.7)), source, tmp_path / "other", "captions", sure=0.5, replace=True)
+    assert [sample.captions for sample in found.dataset.take(range(3))] == [["a thing"], ["a thing"], []]
+    assert found.precision is None
 
 
 @pytest.fixture()

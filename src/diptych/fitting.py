@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -14,7 +15,6 @@ from diptych.capabilities import (
     FillsWords,
     HasFrozenImageTower,
     MatchesPairs,
-    Processor,
     StoresPairs,
     TwoStage,
     WritesCaptions,
@@ -39,8 +39,9 @@ from diptych.processing.fusion import FusionProcessor, common
 from diptych.processing.objects import ObjectProcessor
 from diptych.recipes import Recipe
 from diptych.recipes import recipe as resolve
-from diptych.training import lora
+from diptych.training.groups import weights_hash
 from diptych.training.loop import train as run_loop
+from diptych.training.lora import Adapters
 from diptych.training.run import TrainResult
 from diptych.training.self_critical import SelfCritical, references_of
 from diptych.training.step import LossesOf
@@ -140,9 +141,9 @@ def train(
 def _fit(
     model: Any, dataset: Dataset, recipe: Recipe, out: Path, resume: bool, show: Any, progress: Progress | None
 ) -> TrainResult:
-    if recipe.training.lora is not None:
-        lora.add(model, recipe.training.lora, recipe.training.lora_on, recipe.training.seed)
-    losses, view = _losses(model, dataset, recipe)
+    losses, teacher = _losses(model, dataset, recipe)
+    view = None if teacher is None else teacher.processor
+    adapters = _adapters(model, recipe)
     features = None
     several = recipe.loader.texts == "documents"  # a feature is of a sample's first picture
     if isinstance(model, HasFrozenImageTower) and not recipe.loader.augment and view is None and not several:
@@ -173,14 +174,37 @@ def _fit(
         "model": as_dict(model.config),
         "loader": as_dict(recipe.loader),
         "data": dataset.fingerprint(),
+        "teacher": None if teacher in (None, model) else weights_hash(teacher),
     }
     result = run_loop(model, loader, recipe.training, out, run=run, losses=losses, resume=resume, show=show)
-    lora.merge(model)
-    return result
+    if adapters is None:
+        return result
+    ema = None if result.ema is None else adapters.merged(result.ema)
+    adapters.merge()
+    return dataclasses.replace(result, ema=ema)
 
 
-def _losses(model: Any, dataset: Dataset, recipe: Recipe) -> tuple[LossesOf | None, Processor | None]:
-    """(what is minimised in the place of the family's own loss, whose processor sees the samples for it)."""
+def _adapters(model: Any, recipe: Recipe) -> Adapters | None:
+    """What trains in the place of the weights, where asked for."""
+    training = recipe.training
+    if training.lora is None:
+        return None
+    if recipe.start is None and not any(_addresses(as_dict(model.config))):
+        raise InputError("training.lora: expected a model that has learnt something (--start), or a pretrained part")
+    return Adapters(model, training.lora, training.lora_on, also=training.lora_also, seed=training.seed)
+
+
+def _addresses(config: Mapping[str, Any]) -> Iterator[Any]:
+    """Where the parts of a model came from, None for those from scratch."""
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _addresses(value)
+        elif name.endswith("address"):
+            yield value
+
+
+def _losses(model: Any, dataset: Dataset, recipe: Recipe) -> tuple[LossesOf | None, Any]:
+    """(what is minimised in the place of the family's own loss, the teacher behind it, who may be the model)."""
     if recipe.training.self_critical:
         return _self_critical(model, dataset, recipe), None
     address = recipe.training.teacher
@@ -188,8 +212,12 @@ def _losses(model: Any, dataset: Dataset, recipe: Recipe) -> tuple[LossesOf | No
         return None, None
     if recipe.training.micro_batch is not None and isinstance(model, TwoStage):
         raise InputError("training.micro_batch: expected none with a teacher, who compares whole batches")
+    if recipe.training.teach == "logits" and recipe.loader.texts == "captions":
+        raise InputError("training.teach: logits are those of answers; set loader.texts to questions")
     teacher = None if address == SELF else models.load(address)
-    return Taught(model, teacher, recipe.training), (model if teacher is None else teacher).processor
+    if teacher is not None and type(teacher.processor) is not type(model.processor):
+        raise InputError(f"training.teacher: {address}: expected one that reads samples as {recipe.family} does")
+    return Taught(model, teacher, recipe.training), model if teacher is None else teacher
 
 
 def _self_critical(model: Any, dataset: Dataset, recipe: Recipe) -> SelfCritical:

@@ -29,7 +29,7 @@ class Labelled(NamedTuple):
         precision: the share of right ones among what was kept or would have been, wherever the truth is known; None for
             captions, and where it is nowhere.
         unsure: those that the teacher was not sure enough of, or gave nothing for.
-        rejected: pictures that could not be read, and answers that failed.
+        rejected: pictures that could not be read, and answers that failed, each once.
     """
 
     dataset: Dataset
@@ -67,7 +67,8 @@ def label(
         what: "answers" to questions, "captions" of samples without one, or "classes" of samples without a `label`.
         sure: least confidence of what is kept; a teacher that gives none is taken to be sure.
         labels: the classes; needed for them alone.
-        replace: the teacher's labels replace known ones too, which only serve to measure it.
+        replace: the teacher's labels replace known ones too, which only serve to measure it; where it is not sure, or
+            cannot see the picture, nothing stays.
 
     Raises `InputError` for a teacher that cannot do it, classes without `labels`, and `sure` outside [0, 1].
     """
@@ -85,7 +86,10 @@ def label(
         for start in range(0, len(source), STREAMED):
             part = source.select(range(start, min(start + STREAMED, len(source))))
             samples = part.take(range(len(part)))
-            wanted = list(_open(samples, what))
+            wanted = list(_open(samples, what, replace))
+            if replace:
+                for sample in samples:
+                    sample.scores.pop(SURE, None)
             replies = _ask(teacher, part, samples, wanted, what, labels, settings, rejected)
             for (i, j, truth), reply in zip(wanted, replies):
                 fresh = replace or not truth
@@ -95,7 +99,7 @@ def label(
                     if replace:
                         _forget(samples[i], j, what)
                     continue
-                if truth:
+                if truth and what != "captions":
                     right.append((start + i, float(accuracy([reply.text], [truth])[0])))
                 if fresh:
                     kept += 1
@@ -108,10 +112,10 @@ def label(
     if right:
         rows, hits = zip(*right)
         precision = share_interval(hits, np.random.default_rng(seed), rows)
-    return Labelled(Dataset.open(Path(to)), asked, kept, precision, unsure, rejected)
+    return Labelled(Dataset.open(Path(to)), asked, kept, precision, unsure, list(dict.fromkeys(rejected)))
 
 
-def _open(samples: Sequence[Sample], what: What) -> Iterator[tuple[int, int, list[str]]]:
+def _open(samples: Sequence[Sample], what: What, replace: bool) -> Iterator[tuple[int, int, list[str]]]:
     """What the teacher is asked: (the sample, its question, what is known)."""
     for i, sample in enumerate(samples):
         if what == "answers":
@@ -120,8 +124,8 @@ def _open(samples: Sequence[Sample], what: What) -> Iterator[tuple[int, int, lis
                     yield i, j, one.answers
         elif what == "classes":
             yield i, 0, [sample.label] if sample.label else []
-        elif not sample.captions:
-            yield i, 0, []
+        elif replace or not sample.captions:
+            yield i, 0, sample.captions
 
 
 def _ask(
@@ -173,3 +177,5 @@ def _forget(sample: Sample, question: int, what: What) -> None:
         sample.questions[question].answers = []
     elif what == "classes":
         sample.label = None
+    else:
+        sample.captions = []

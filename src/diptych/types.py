@@ -270,8 +270,8 @@ class Losses(NamedTuple):
         terms: how many `total` is a mean over, e.g. tokens to be said; None: the samples. The parts of a batch
             that is cut, or shared by processes, weigh as much.
         outputs: what the model said on the way, with gradient, for who teaches it (see `training.teaching`): "answers",
-            logits R K of all questions over the model's list; "image" and "text", unit rows B D, and "scale", which
-            makes logits of their products.
+            logits R K of all questions over the model's list, and "sure", R, its confidence in the likeliest; "image"
+            and "text", unit rows B D, and "scale", which makes logits of their products.
     """
 
     total: Tensor

@@ -14,10 +14,11 @@ from diptych.data.loader import Loader
 from diptych.models import fusion
 from diptych.models.fcos import FCOS, FCOSConfig
 from diptych.models.flava import FLAVA, FLAVAConfig
-from diptych.models.region_reader import RegionsConfig, hidden_regions
+from diptych.models.region_reader import RegionsConfig
 from diptych.models.vilbert import ViLBERT, ViLBERTConfig
 from diptych.models.vilt import ViLT, ViLTConfig
 from diptych.models.visualbert import VisualBERT, VisualBERTConfig
+from diptych.objectives.masked import hidden_regions
 from diptych.processing import ImageConfig
 from diptych.towers import ResNetConfig
 from diptych.towers.detector import DetectorConfig

@@ -8,9 +8,15 @@ import torch
 from tiny_clip import colours, loader, tiny_clip
 from toy_training import Regressor, Toy, ToyLoader, Worded, pairs
 
+import diptych
 from diptych import distributed
+from diptych.data.loader import Loader
+from diptych.data.store import DatasetWriter
+from diptych.models.vilt import ViLT, ViLTConfig
+from diptych.processing import ImageConfig
 from diptych.training.config import TrainConfig
 from diptych.training.loop import train
+from diptych.training.teaching import Taught
 from diptych.training.watch import NonFiniteLoss
 
 PLAIN = TrainConfig(steps=12, lr=0.02, log_every=4, precision="fp32", device="cpu", checkpoint_every=6)
@@ -42,6 +48,39 @@ def runs(out: Path, rank: int, world: int) -> None:
         train(model, loader(data, model, rank, world), config, out / name, show="silent")
         if rank == 0:
             torch.save({"weights": model.state_dict()}, out / f"{name}.pt")
+    taught(out, rank, world)
+
+
+def taught(out: Path, rank: int, world: int) -> None:
+    """A pupil whose every other part of a batch has no answers, so that two processes report different numbers."""
+    samples = diptych.open_dataset("scenes:?n=16&size=32&objects=1-2").take(range(16))
+    asked = [one for sample in samples for one in sample.questions]
+    config = ViLTConfig(
+        vocab_size=300, context_length=64, width=16, layers=1, heads=2, patch=8, image=ImageConfig(size=32)
+    )
+    answers = sorted({answer for one in asked for answer in one.answers})
+    pupil, teacher = (ViLT.new(config, [one.question for one in asked], answers=answers, seed=i) for i in (0, 1))
+    with DatasetWriter(out / f"taught data {rank}") as writer:
+        for i, sample in enumerate(samples):
+            sample.questions = [one for one in sample.questions if one.answers]
+            for one in sample.questions if i % 8 >= 4 else ():
+                one.answers = []
+            writer.write(sample)
+    loader = Loader(
+        diptych.open_dataset(out / f"taught data {rank}"),
+        pupil.processor,
+        8,
+        shuffle=False,
+        drop_last=True,
+        part=(rank, world),
+        texts="questions",
+        unlabelled=True,
+        view=teacher.processor,
+    )
+    config = TrainConfig(steps=4, lr=1e-2, log_every=2, precision="fp32", device="cpu")
+    train(pupil, loader, config, out / "taught", losses=Taught(pupil, teacher, config), show="silent")
+    if rank == 0:
+        torch.save({"weights": pupil.state_dict()}, out / "taught.pt")
 
 
 def gathers(rank: int) -> dict:

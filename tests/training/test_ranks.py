@@ -114,3 +114,19 @@ def test_rows_that_are_lost_because_the_other_process_could_read_none_are_told(t
     samples, told = found[0]["left_out"]
     assert samples == found[1]["left_out"][0]
     assert told and all("4 others were lost" in text for text in told) and found[1]["left_out"][1] == []
+
+
+def test_a_teacher_on_two_processes_equals_one(one, two):
+    """In each batch the second process has no answer, and so no share of right ones, to report."""
+    single, both = curve(one, "taught"), curve(two[0], "taught")
+    assert [line["step"] for line in both] == [1, 2, 4]
+    for left, right in zip(single, both):
+        assert right.keys() == left.keys() >= {"right/vqa", "sure", "loss/teach"}
+        for key in ("loss", "loss/teach", "right/vqa", "grad_norm"):
+            assert right[key] == pytest.approx(left[key], rel=1e-5, abs=1e-6), key
+    assert single[-1]["loss"] < 0.9 * single[0]["loss"]  # a run in which nothing moves would prove nothing
+    ends = [torch.load(out / "taught.pt", weights_only=True)["weights"] for out in (one, two[0])]
+    # a key's bias changes no output: AdamW makes steps of what is rounding in its gradient
+    told = [key for key in ends[0] if not key.endswith("k_proj.bias")]
+    for key in told:
+        torch.testing.assert_close(ends[1][key], ends[0][key], rtol=0, atol=1e-5)

@@ -50,15 +50,16 @@ def batch_of(world, model, view, **options):
 
 def test_answers_by_hand():
     ours, theirs = torch.tensor([[0.0, math.log(3)], [0.0, 0.0]]), torch.tensor([[0.0, 0.0], [0.0, math.log(9)]])
-    loss, stats = taught_answers(ours, theirs, 1.0, 0.0)
+    both, second_only = torch.tensor([True, True]), torch.tensor([False, True])
+    loss = taught_answers(ours, theirs, both, 1.0)
     first = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
     second = 0.1 * math.log(0.1 / 0.5) + 0.9 * math.log(0.9 / 0.5)
-    assert loss.item() == pytest.approx((first + second) / 2) and stats["sure"] == 1
-    loss, stats = taught_answers(ours, theirs, 1.0, 0.8)
-    assert loss.item() == pytest.approx(second / 2) and stats["sure"] == 0.5
-    loss, _ = taught_answers(ours, theirs, 0.0, 0.8)
+    assert loss.item() == pytest.approx((first + second) / 2)
+    loss = taught_answers(ours, theirs, second_only, 1.0)
+    assert loss.item() == pytest.approx(second / 2)
+    loss = taught_answers(ours, theirs, second_only, 0.0)
     assert loss.item() == pytest.approx(math.log(2) / 2), "cross-entropy with the second answer"
-    loss, _ = taught_answers(ours, theirs, 2.0, 0.8)
+    loss = taught_answers(ours, theirs, second_only, 2.0)
     warm = 0.25 * math.log(0.25 / 0.5) + 0.75 * math.log(0.75 / 0.5)  # 9^(1/2) = 3 to 1
     assert loss.item() == pytest.approx(4 * warm / 2)
 
@@ -100,6 +101,9 @@ def test_questions_that_nobody_answered_cost_nothing_and_teach(world, words):
     own = pupil(batch)
     assert set(losses.parts) == {"loss/vqa", "loss/teach"}
     assert losses.total.item() == pytest.approx(own.total.item() + losses.parts["loss/teach"].item(), rel=1e-6)
+    share = (batch.answers != UNKNOWN).float().mean().item()
+    assert 0 < share < 1, "every question weighs as much, whoever knows its answer"
+    assert own.total.item() == pytest.approx(share * own.parts["loss/vqa"].item(), rel=1e-6)
     batch.answers[:] = UNKNOWN
     assert pupil(batch).total.item() == 0
     losses = taught(batch)
@@ -122,9 +126,34 @@ def test_lists_are_compared_by_their_answers(world, words):
     batch = batch_of(world, pupil, teacher)
     loss = Taught(pupil.eval(), teacher, STEPS)(batch).parts["loss/teach"]
     assert loss.item() == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        teacher.heads.answers[3].bias[-1] = 1000.0  # it now says what the pupil has no word for
+    told = Taught(pupil, teacher, STEPS)(batch)
+    assert told.stats["sure"] == 0 and told.parts["loss/teach"] == 0
     strange = ViLT.new(CONFIG, words[0], answers=["one", "two"])
     with pytest.raises(InputError, match="two answers in common"):
         Taught(pupil, strange, STEPS)
+
+
+def test_a_teacher_is_as_sure_as_its_replies(world, words):
+    """Its head for one picture was trained answer by answer, so that a softmax over them would be too sure."""
+    pupil = ViLT.new(CONFIG, words[0], answers=words[1]).eval()
+    batch = batch_of(world, pupil, pupil, turns=1)
+    with torch.no_grad():
+        pupil.heads.answers[3].bias.fill_(-5.0)
+        pupil.heads.answers[3].bias[0] = 0.3
+    said = pupil(batch).outputs
+    torch.testing.assert_close(said["sure"], said["answers"].sigmoid().amax(dim=1))
+    assert (said["answers"].softmax(dim=1).amax(dim=1) > 0.8).all()
+    assert (said["sure"] < 0.8).all()
+    strict = dataclasses.replace(STEPS, sure=0.8)
+    assert Taught(pupil, pupil, strict)(batch).stats["sure"] == 0
+    pictures = list(batch.view.pixels.permute(0, 2, 3, 1).numpy())
+    asked = [pupil.processor.text.decode(row[mask].tolist()) for row, mask in zip(batch.tokens, batch.token_mask)]
+    replies = pupil.answer([[one] for one in pictures], asked)
+    assert [one.confidence for one in replies] == pytest.approx(said["sure"].tolist(), abs=1e-4)
+    sure = pupil.answer([[pictures[0], pictures[1]]], asked[:1])[0].confidence
+    assert 1 / len(words[1]) <= sure <= 1, "of two pictures the shares of the list's answers add up to 1"
 
 
 def test_the_average_of_its_own_weights_teaches(world, words):
@@ -168,6 +197,14 @@ def test_a_run_with_a_teacher(world, words, tmp_path):
     settings["training"] = {"steps": 3, "teacher": "self", "ema": 0.9, "sure": 0.5}
     trained = fitting.train(recipe("vilt", settings=settings), world, tmp_path / "self", show="silent")
     assert "loss/teach" in trained.run.values
+    settings["training"] = {"steps": 3, "teacher": str(tmp_path / "teacher")}
+    with pytest.raises(InputError, match="set loader.texts to questions"):
+        captions = settings | {"loader": {"texts": "captions", "unlabelled": True}}
+        fitting.train(recipe("vilt", settings=captions), world, tmp_path / "none", show="silent")
+    models.save(CLIP.new(next(iter(PRESETS.values())), words[0]).eval(), tmp_path / "clip")
+    settings["training"] = {"steps": 3, "teacher": str(tmp_path / "clip"), "teach": "features"}
+    with pytest.raises(InputError, match="reads samples as vilt does"):
+        fitting.train(recipe("vilt", settings=settings), world, tmp_path / "none", show="silent")
     settings["training"] = {"steps": 3}
     with pytest.raises(InputError, match=r"loader\.unlabelled: expected"):
         fitting.train(recipe("vilt", settings=settings), world, tmp_path / "none", show="silent")

@@ -12,6 +12,7 @@ import threading
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ import torch
 
 from diptych.capabilities import Processor
 from diptych.data.store import Dataset, image_source
-from diptych.images import BadImage, size_of
+from diptych.images import BadImage, read_bytes, size_of
 from diptych.types import Batch, InputError, Message, Object, Question, Rejected, Sample
 
 ROWS_PER_TASK = 16  # what one thread takes at a time
@@ -59,10 +60,7 @@ class _Item(NamedTuple):
     wrong: tuple[str, ...] = ()  # texts that do not fit the picture
     document: tuple[Message, ...] = ()  # stands in for text and prompt
     pictures: tuple[Any, ...] = ()  # of the document, decoded
-    objects: tuple[tuple[int, int], list[Object]] = (
-        (0, 0),
-        [],
-    )  # sides of the picture as it lies there, and its things
+    objects: tuple[tuple[int, int], list[Object]] | None = None  # the picture's sides as it lies there, and its things
 
 
 class _Pictures:
@@ -264,6 +262,8 @@ class Loader:
         if image:
             try:
                 source = image_source(sample)
+                if isinstance(source, Path) and (self.objects or self.view is not None):
+                    source = read_bytes(source)
                 pictures.put(at, self.processor.decode_image(source))
                 if self.view is not None and pictures.view is not None:
                     pictures.view.put(at, self.view.decode_image(source))

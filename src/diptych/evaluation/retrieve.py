@@ -148,13 +148,13 @@ def evaluate_retrieval(
     image_of_text = np.repeat(np.arange(len(rows)), [len(captions[row]) for row in rows])
     distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
     text_ids = np.array([distinct[text] for text in texts])
-    vectors = embed_texts(model, list(distinct), batch_size=batch_size, device=device)[text_ids]
+    told = embed_texts(model, list(distinct), batch_size=batch_size, device=device)
+    vectors = told[text_ids]
     ranks = ranks_of_embeddings(embedded.vectors, vectors, image_of_text, text_ids=text_ids)
     estimates = retrieval_estimates(ranks, image_of_text, seed)
     if by is not None:
         options = {"batch_size": batch_size, "device": device, "progress": progress}
-        cosines = embedded.vectors @ embed_texts(model, list(distinct), batch_size=batch_size, device=device).T
-        orders = _by_pairs(by, dataset.select(rows), list(distinct), cosines, shortlist, options)
+        orders = _by_pairs(by, dataset.select(rows), list(distinct), embedded.vectors @ told.T, shortlist, options)
         of_pictures, of_texts = (ranks_of_scores(one[:, text_ids], image_of_text, text_ids=text_ids) for one in orders)
         found = retrieval_estimates(RetrievalRanks(of_pictures.i2t, of_texts.t2i), image_of_text, seed)
         estimates |= {f"{name}_by_pairs": one for name, one in found.items() if "r@" in name}

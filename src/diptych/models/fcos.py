@@ -38,7 +38,8 @@ class FCOSConfig:
     Attributes:
         detector: the network; `new` knows how many classes there are.
         overlap: of two boxes of one class that overlap by more, as intersection over union, the surer one stays.
-        least: score from which a thing is told of.
+        least: score (probability times how central) from which a thing is told of; the published code asks it of the
+            probability alone.
         most: things told of in a picture.
     """
 
@@ -123,6 +124,7 @@ class FCOS(nn.Module):
             of_class + of_box + of_place,
             {name: part.detach() for name, part in parts.items()},
             stats={"things": float(len(boxes)) / max(1, len(batch))},
+            terms=torch.tensor(count, device=found.map.device),
         )
 
     # ------------------------------------------------------------ what it can be asked

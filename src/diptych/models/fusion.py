@@ -264,22 +264,23 @@ def answered(model: Fuses, some: Rows, image: Tensor, image_mask: Tensor, found:
 
     (Kim et al. 2021, ViLT, section 4.2, and code.) An answer that is not in the list makes all of the list wrong. Of
     questions about two pictures it is cross-entropy, "loss/nlvr2", and unlisted answers are left out. A question whose
-    answer nobody said costs nothing.
+    answer nobody said costs nothing, so that every other question weighs as much in whatever batch it comes.
     """
     logits = answer_logits(model, some, image, image_mask)
-    found.outputs["answers"] = logits
+    found.outputs |= {"answers": logits, "sure": sureness(logits.detach(), some).amax(dim=1)}
     known = some.answers != UNKNOWN
+    share = float(known.float().mean())
     logits, some = logits[known], some.take(known)
     if some.second is not None:
         listed = some.answers != UNLISTED
         loss = F.cross_entropy(logits[listed].float(), some.answers[listed]) if listed.any() else logits.sum() * 0
-        found.add("nlvr2", loss, chance=math.log(logits.shape[1]))
+        found.add("nlvr2", loss, weight=share, chance=math.log(logits.shape[1]))
         if len(logits):
             found.stats["right/nlvr2"] = (logits.argmax(dim=1) == some.answers).float().mean()
         return
     wanted = F.one_hot(some.answers.clamp(min=0), logits.shape[1]).float() * (some.answers != UNLISTED)[:, None]
     loss = F.binary_cross_entropy_with_logits(logits.float(), wanted, reduction="sum") / max(1, len(wanted))
-    found.add("vqa", loss, chance=logits.shape[1] * math.log(2))
+    found.add("vqa", loss, weight=share, chance=logits.shape[1] * math.log(2))
     if len(wanted):
         found.stats["right/vqa"] = (logits.argmax(dim=1) == some.answers).float().mean()
 
@@ -338,6 +339,11 @@ def answer_logits(model: Fuses, some: Rows, image: Tensor, image_mask: Tensor) -
     return two
 
 
+def sureness(logits: Float[Tensor, "R K"], some: Rows) -> Float[Tensor, "R K"]:
+    """How sure the model is of each answer, in [0, 1], by what its head was trained with (see `answered`)."""
+    return logits.float().sigmoid() if some.second is None else logits.float().softmax(dim=1)
+
+
 def pooled(model: Fuses, some: Rows, image: Tensor, image_mask: Tensor) -> Float[Tensor, "R D"]:
     """The pair of question and picture as one vector."""
     return model.join(some.tokens, some.mask, image[some.picture], image_mask[some.picture]).pooled
@@ -383,7 +389,7 @@ def answer(
     questions: Sequence[str],
     choices: Sequence[Sequence[str]] | None = None,
 ) -> list[Reply | Rejected]:
-    """The likeliest answer of the model's list, or of a question's choices, with the sigmoid of its logit.
+    """The likeliest answer of the model's list, or of a question's choices, with its `sureness`.
 
     A choice that is not in the list has the confidence 0; a question of whose choices none is listed is rejected.
     """
@@ -400,15 +406,16 @@ def answer(
         none = torch.full_like(first, NOT_ASKED)
         second = first + 1 if count == 2 else None
         some = Rows(tokens, mask, first, first, second, torch.ones_like(first).bool(), none)
-        for i, logits in zip(own, answer_logits(model, some, image, image_mask).float().cpu()):
+        logits = answer_logits(model, some, image, image_mask).cpu()
+        for i, row, sure in zip(own, logits, sureness(logits, some)):
             listed = (
                 [number[one] for one in choices[i] if one in number] if choices and choices[i] else range(len(known))
             )
             if not listed:
                 replies[i] = Rejected("", "answer not listed", "none of the choices is in the list")
                 continue
-            best = max(listed, key=lambda one: float(logits[one]))
-            replies[i] = Reply(known[best], float(logits[best].sigmoid()))
+            best = max(listed, key=lambda one: float(row[one]))
+            replies[i] = Reply(known[best], float(sure[best]))
     for i, shown in enumerate(pictures):
         if not shown:
             replies[i] = Rejected("", "no picture", "expected a picture to ask about")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from diptych import models
@@ -149,10 +149,3 @@ def _fetched(
     if config.detector is not None:
         raise InputError("regions.detector: expected an address, because a detector is trained before")
     return config, image, None
-
-
-def hidden_regions(
-    there: Bool[Tensor, "N P"], rate: float = 0.15, generator: torch.Generator | None = None
-) -> Bool[Tensor, "N P"]:
-    """Which regions are to be guessed, each with probability `rate` (Lu et al. 2019, ViLBERT, section 2.2)."""
-    return (torch.rand(there.shape, generator=generator).to(there.device) < rate) & there

@@ -21,8 +21,8 @@ from diptych.blocks.transformer import TransformerLayer
 from diptych.config import strict
 from diptych.models import fusion
 from diptych.models.fusion import Fused, Heads, HeadsConfig, Terms
-from diptych.models.region_reader import ReadsRegions, RegionReader, RegionsConfig, hidden_regions, new
-from diptych.objectives.masked import region_kl
+from diptych.models.region_reader import ReadsRegions, RegionReader, RegionsConfig, new
+from diptych.objectives.masked import hidden_regions, region_kl
 from diptych.processing import ImageConfig
 from diptych.processing.fusion import FusionProcessor
 from diptych.towers import ResNetConfig

@@ -79,6 +79,13 @@ def hidden_patches(
     return masks.flatten(1)
 
 
+def hidden_regions(
+    there: Bool[Tensor, "N P"], rate: float = RATE, generator: torch.Generator | None = None
+) -> Bool[Tensor, "N P"]:
+    """Which regions are to be guessed, each with probability `rate` (Lu et al. 2019, ViLBERT, section 2.2)."""
+    return (torch.rand(there.shape, generator=generator).to(there.device) < rate) & there
+
+
 def region_kl(logits: Float[Tensor, "N K"], detector: Float[Tensor, "N K"]) -> Float[Tensor, ""]:
     """Mean KL(detector's class distribution || softmax(logits)) of hidden regions, in nats; 0 without any.
 

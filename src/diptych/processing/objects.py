@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +13,13 @@ from numpy.typing import NDArray
 
 from diptych.config import read_file
 from diptych.processing.image import ImageProcessor
+from diptych.processing.processor import PictureProcessor
 from diptych.types import UNLISTED, Batch, InputError, Object
 
 NAMES = "names.json"
 
 
-class ObjectProcessor:
+class ObjectProcessor(PictureProcessor):
     """Pictures through `image`, and the boxes of their things as shares of what the model sees.
 
     Args:
@@ -27,13 +27,9 @@ class ObjectProcessor:
     """
 
     def __init__(self, image: ImageProcessor, names: Sequence[str]) -> None:
-        self.image = image
+        super().__init__(image)
         self.names = list(names)
         self._number = {name: i for i, name in enumerate(self.names)}
-
-    def decode_image(self, data: Any) -> NDArray[np.uint8]:
-        """One picture (encoded bytes, a path, a PIL image or an array) as uint8 (H, W, 3) at the model's size."""
-        return self.image(data)
 
     def collate(
         self,
@@ -54,10 +50,7 @@ class ObjectProcessor:
         """
         if augment:
             raise InputError("loader.augment: expected false, because boxes do not follow what is cut out")
-        batch = Batch(ids=ids)
-        if images is not None:
-            stacked = images if isinstance(images, np.ndarray) else np.stack(images)
-            batch.pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2)
+        batch = super().collate(ids, images)
         if objects is not None:
             found = [(row, one) for row, (size, things) in enumerate(objects) for one in self._seen(size, things)]
             batch.box_of = torch.tensor([row for row, _ in found], dtype=torch.long)
@@ -83,13 +76,9 @@ class ObjectProcessor:
         """A short hash of everything that changes what a model sees."""
         return hashlib.sha256(f"{self.image.fingerprint()} {json.dumps(self.names)}".encode()).hexdigest()[:16]
 
-    def image_fingerprint(self) -> str:
-        """A short hash of what becomes of pictures alone."""
-        return self.image.fingerprint()
-
     def save(self, folder: str | Path) -> None:
         """Write `preprocessor_config.json` and `names.json`."""
-        self.image.save(folder)
+        super().save(folder)
         (Path(folder) / NAMES).write_text(json.dumps({"names": self.names}, indent=1) + "\n", encoding="utf-8")
 
     @classmethod

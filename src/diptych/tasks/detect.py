@@ -10,6 +10,7 @@ from diptych.tasks.running import ask_each, lacks
 from diptych.types import Detection, InputError, Rejected
 
 WHO = "a model with a `detect` method (`diptych.capabilities.DetectsObjects`)"
+PROPOSER = "a model with a `propose` method (`diptych.capabilities.ProposesRegions`)"
 
 
 class Detected(NamedTuple):
@@ -41,18 +42,8 @@ def detect(
         raise lacks(model, "detect objects", WHO)
     if isinstance(names, str) or not names:
         raise InputError(f"names: expected a list of class names, got {names!r}")
-    return Detected(
-        *ask_each(
-            model,
-            images,
-            lambda read: model.detect(read.pictures, names),
-            as_they_are,
-            batch_size=batch_size,
-            device=device,
-            precision=precision,
-            progress=progress,
-        )
-    )
+    options: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision, "progress": progress}
+    return Detected(*ask_each(model, images, lambda read: model.detect(read.pictures, names), as_they_are, **options))
 
 
 def propose(
@@ -70,20 +61,8 @@ def propose(
     Raises `InputError` for a model that proposes no regions.
     """
     if not isinstance(model, ProposesRegions):
-        raise lacks(
-            model, "propose regions", "a model with a `propose` method (`diptych.capabilities.ProposesRegions`)"
-        )
+        raise lacks(model, "propose regions", PROPOSER)
     if count < 1:
         raise InputError(f"count: expected 1 or more, got {count}")
-    return Detected(
-        *ask_each(
-            model,
-            images,
-            lambda read: model.propose(read.pictures, count),
-            as_they_are,
-            batch_size=batch_size,
-            device=device,
-            precision=precision,
-            progress=progress,
-        )
-    )
+    options: dict[str, Any] = {"batch_size": batch_size, "device": device, "precision": precision, "progress": progress}
+    return Detected(*ask_each(model, images, lambda read: model.propose(read.pictures, count), as_they_are, **options))

@@ -91,7 +91,7 @@ class Detector(nn.Module):
     def forward(self, pixels: Float[Tensor, "B C H W"]) -> Found:
         map = self.pyramid(pixels)
         for_class, for_box = self.of_class(map), self.of_box(map)
-        sides = (self.scale * self.sides(for_box)).float().clamp(max=_FARTHEST).exp()
+        sides = (self.scale * self.sides(for_box).float()).clamp(max=_FARTHEST).exp()
         height, width = map.shape[2:]
         y = torch.arange(height, device=map.device)[:, None] + 0.5
         x = torch.arange(width, device=map.device)[None] + 0.5

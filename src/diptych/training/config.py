@@ -40,10 +40,11 @@ class TrainConfig:
         teach: what it teaches: "logits" of answers, "features" of pictures and texts, or their "similarities".
         teach_weight: of that beside the family's own loss.
         temperature: of "logits"; 0: only the teacher's likeliest answer is taught.
-        sure: least probability of its likeliest answer with which the teacher teaches a question.
+        sure: least confidence in its likeliest answer with which the teacher teaches a question.
         lora: rank of matrices that are trained beside the weights of linear layers (`training.lora`), and nothing else.
             They become one with the weights at the end. None: the weights themselves train.
         lora_on: regular expression of the layers' names.
+        lora_also: one of the names of weights that train beside them, such as a head that is new to its task.
         log_every: steps between two lines of `metrics.jsonl`; each averages over the steps since the last.
         evaluate_every: steps between two calls of the evaluation hook; 0 calls it at the end only.
         checkpoint_every: steps between two checkpoints; 0 writes one at the end and on interruption only.
@@ -73,6 +74,7 @@ class TrainConfig:
     sure: float = 0.0
     lora: int | None = None
     lora_on: str = "(q|k|v|out)_proj$"
+    lora_also: str = ""
     log_every: int = 10
     evaluate_every: int = 0
     checkpoint_every: int = 200

@@ -139,6 +139,14 @@ def frozen_hashes(model: nn.Module) -> dict[str, str]:
     return {name: _hash(tensor) for name, tensor in frozen_tensors(model).items()}
 
 
+def weights_hash(model: nn.Module) -> str:
+    """A SHA-256 over all weights and buffers of a model."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {_hash(tensor)}".encode())
+    return digest.hexdigest()
+
+
 def training_mode(model: nn.Module) -> None:
     """Training mode, but evaluation mode for frozen modules: no dropout in them and no moving of running averages."""
     model.train()

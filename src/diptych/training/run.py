@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from diptych.distributed import all_sum, world_size
+from diptych.distributed import all_objects, all_sum, world_size
 from diptych.machine import cores
 from diptych.types import Batch, InputError, Rejected
 
@@ -71,7 +71,8 @@ class Tally:
         samples: samples seen, over all processes.
         elapsed: seconds, interruptions not counted.
         skipped: steps whose gradient was not finite, so that the weights stayed as they were.
-        sums, weight, seconds: what was added up since the last log line.
+        sums, weights: of each number since the last log line, its sum over the samples and their count.
+        weight, seconds: samples since then, and how long they took.
         last: that line's numbers.
     """
 
@@ -82,6 +83,7 @@ class Tally:
     elapsed: float = 0.0
     skipped: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
     weight: int = 0
     seconds: float = 0.0
     last: dict[str, float] = field(default_factory=dict)
@@ -90,16 +92,22 @@ class Tally:
         """One step's numbers of this process."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value * samples
+            self.weights[name] = self.weights.get(name, 0) + samples
         self.weight += samples
         self.seconds += seconds
 
     def window(self) -> dict[str, float]:
-        """The means over all samples of all processes since the last call, and "samples_per_second"."""
-        names = sorted(self.sums)
-        total = all_sum(torch.tensor([*(self.sums[name] for name in names), self.weight], dtype=torch.float64)).tolist()
-        means = {name: value / total[-1] for name, value in zip(names, total)}
-        means["samples_per_second"] = total[-1] / self.seconds
-        self.sums, self.weight, self.seconds, self.last = {}, 0, 0.0, means
+        """The means since the last call over all samples of all processes, and "samples_per_second".
+
+        A number that some batches do not have, such as the share of right answers where nobody was asked, is averaged
+        over the others.
+        """
+        names = sorted(set().union(*all_objects(list(self.sums))))
+        own = [count for name in names for count in (self.sums.get(name, 0.0), self.weights.get(name, 0))]
+        *totals, samples = all_sum(torch.tensor([*own, self.weight], dtype=torch.float64)).tolist()
+        means = {name: total / weight for name, total, weight in zip(names, totals[::2], totals[1::2])}
+        means["samples_per_second"] = samples / self.seconds
+        self.sums, self.weights, self.weight, self.seconds, self.last = {}, {}, 0, 0.0, means
         return means
 
 

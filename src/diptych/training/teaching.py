@@ -5,10 +5,11 @@ compared with what the pupil says on the way to its own losses (`Losses.outputs`
 
 - "logits": of answers. T^2 KL(teacher || pupil) of the softmaxes at temperature T (Hinton et al. 2015, section 2), or
   at T = 0 the cross-entropy with the teacher's likeliest answer (Sohn et al. 2020, FixMatch, equation 4), both over
-  the questions of which the teacher is sure enough.
+  the questions of which the teacher is sure enough. Where the two have other lists, what counts is the answers that
+  both have, and the questions that the teacher answers with one of them.
 - "features": 1 - cosine of the rows of pictures, and of texts where both models have them.
 - "similarities": KL(teacher || pupil) of how alike each picture of the batch is to each text, both ways (Wu et al.
-  2023, TinyCLIP, affinity mimicking); the widths of the two models need not be the same.
+  2023, TinyCLIP, affinity mimicking), over all processes; the widths of the two models need not be the same.
 """
 
 from collections.abc import Mapping
@@ -17,9 +18,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from diptych.distributed import gather_with_grad
 from diptych.training.config import TrainConfig
 from diptych.training.ema import Average
 from diptych.training.groups import evaluating
@@ -46,8 +48,9 @@ class Taught:
         self.pupil, self.teacher, self.config = pupil, teacher, config
         self.average: Average | None = None
         self.columns: Tensor | None = None
-        if teacher is not None and config.teach == "logits":
-            self.columns = _shared(_answers(pupil, "pupil"), _answers(teacher, "teacher"))
+        if config.teach == "logits":
+            own = _answers(pupil, "pupil")
+            self.columns = None if teacher is None else _shared(own, _answers(teacher, "teacher"))
         if teacher is not None:
             teacher.requires_grad_(False).eval()
 
@@ -82,9 +85,12 @@ class Taught:
             if "answers" not in ours:  # a batch without questions
                 return next(self.pupil.parameters()).new_zeros(()), {}
             own, wanted = ours["answers"].float(), theirs["answers"].float()
+            known = theirs["sure"] >= config.sure
             if self.columns is not None:
-                own, wanted = own[:, self.columns[0]], wanted[:, self.columns[1]]
-            return taught_answers(own, wanted, config.temperature, config.sure)
+                mine, its = self.columns.to(wanted.device)
+                known &= torch.isin(wanted.argmax(dim=1), its)
+                own, wanted = own[:, mine], wanted[:, its]
+            return taught_answers(own, wanted, known, config.temperature), {"sure": known.float().mean()}
         needed = ("image",) if what == "features" else ("image", "text", "scale")
         if any(name not in said for said in (ours, theirs) for name in needed):
             raise InputError(f"training.teach: {what}: expected two models that place pictures (and texts) in a space")
@@ -94,20 +100,19 @@ class Taught:
 
 
 def taught_answers(
-    ours: Float[Tensor, "R K"], theirs: Float[Tensor, "R K"], temperature: float, sure: float
-) -> tuple[Float[Tensor, ""], dict[str, Tensor | float]]:
-    """(the distance, "sure": the share of rows of which the teacher's largest probability is at least `sure`).
+    ours: Float[Tensor, "R K"], theirs: Float[Tensor, "R K"], known: Bool[Tensor, "R"], temperature: float
+) -> Float[Tensor, ""]:
+    """The distance, 0 in the rows that are not `known`.
 
-    The distance is averaged over all rows, so that a teacher which is sure of few of them teaches little.
+    It is averaged over all rows, so that a teacher which is sure of few of them teaches little.
     """
-    known = theirs.softmax(dim=1).amax(dim=1) >= sure
     if temperature == 0:
         each = F.cross_entropy(ours, theirs.argmax(dim=1), reduction="none")
     else:
         wanted = (theirs / temperature).log_softmax(dim=1)
         own = (ours / temperature).log_softmax(dim=1)
         each = temperature**2 * F.kl_div(own, wanted, reduction="none", log_target=True).sum(dim=1)
-    return (each * known).mean(), {"sure": known.float().mean()}
+    return (each * known).mean()
 
 
 def taught_features(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> Float[Tensor, ""]:
@@ -126,7 +131,11 @@ def taught_features(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) ->
 
 
 def taught_similarities(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> Float[Tensor, ""]:
-    """The mean of both directions, each averaged over its rows."""
+    """The mean of both directions, each averaged over its rows; of the rows of all processes."""
+    ours, theirs = (
+        {name: gather_with_grad(said[name]) for name in ("image", "text")} | {"scale": said["scale"]}
+        for said in (ours, theirs)
+    )
     with torch.autocast(ours["image"].device.type, enabled=False):  # products of rows want more digits than bf16 has
         own, wanted = (
             said["scale"].float() * said["image"].float() @ said["text"].float().t() for said in (ours, theirs)
