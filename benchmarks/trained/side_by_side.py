@@ -25,7 +25,7 @@ from diptych.types import Estimate
 FAMILIES = ("virtex", "visualgpt", "simvlm", "frozen", "flamingo")
 GATES = ["--training.groups", '[["_gate$", 0.02]]']  # of Flamingo: ten times the rate of the rest
 QUESTIONS = ["--loader.texts", "questions", "--loader.turns", "6"]
-SHORT = ["--training.warmup", "0.02"]  # brings the fall of the loss forward, but not where gates open first
+QUESTIONS += ["--training.warmup", "0.02"]  # short, which brings the fall of the loss forward
 TEST = "scenes:?n={}&size=64&objects=1-3&detail=5&split=test"
 
 
@@ -44,10 +44,9 @@ def main() -> None:
             folder = options.out / f"{family}-{task}"
             known, what = folder / "side_by_side.json", "captions: " if task == "caption" else "questions: "
             if not known.exists():
-                further = GATES if family == "flamingo" else []
+                further = GATES if (family, task) == ("flamingo", "caption") else []
                 if task == "answer":
-                    further = [*further, *QUESTIONS, "--start", str(options.out / f"{family}-caption")]
-                    further += [] if family == "flamingo" else SHORT
+                    further = [*QUESTIONS, "--start", str(options.out / f"{family}-caption")]
                 cost = train(family, options.data, folder, options, further, what)
                 dataset = diptych.open_dataset(TEST.format(options.test))
                 right = beside_blanked(diptych.load(folder), lambda one: judged(one, dataset, task))  # noqa: B023
